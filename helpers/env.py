@@ -1,0 +1,105 @@
+"""Where things lie, which dataset and scale are chosen, and what machine this is."""
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from . import __version__, files
+from .errors import DataError
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """The root under which every run writes: UNET_HOME if set, else the repository."""
+    return Path(os.environ.get("UNET_HOME") or REPO).expanduser().resolve()
+
+
+def data_dir() -> Path:
+    """Where releases are put and prepared data lies."""
+    return home() / "data"
+
+
+def split_dir(dataset: str) -> Path:
+    """Made by 01: {train,val,test}/{images,labels}."""
+    return data_dir() / "splitted_data" / dataset
+
+
+def array_dir(dataset: str, size: int) -> Path:
+    """Made by 02: one folder of memory-mapped uint8 arrays for each split."""
+    return data_dir() / "arrays" / dataset / str(size)
+
+
+def run_dir(dataset: str, run: str) -> Path:
+    """Made by 04: checkpoints, history.csv and figures/ of one training run."""
+    return home() / "runs" / dataset / run
+
+
+def shown(path: Path | str) -> str:
+    """A path as it is printed: relative to home() or the repository where it lies in one of them, else its name."""
+    path = Path(path).resolve()
+    for root in (home(), REPO):
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return path.name
+
+
+def read_choice() -> dict:
+    """What 01 prepared (dataset, source); an empty dict when 01 has not run yet."""
+    path = data_dir() / "choice.json"
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise DataError(f"{shown(path)} is not JSON ({error}): delete it and run notebook 01 again") from error
+
+
+def write_choice(dataset: str, source: str, scale: str | None = None) -> None:
+    """Keep what 01 prepared for the other notebooks: source is 'sample' or 'release'; without a scale it stays."""
+    chosen = {"dataset": dataset, "source": source} | ({"scale": scale} if scale else {})
+    text = json.dumps(read_choice() | chosen, indent=1)
+    files.write_atomic(data_dir() / "choice.json", text.encode())
+
+
+def chosen_dataset() -> str:
+    """The dataset in use: the environment variable DATASET, else what 01 prepared, else helen."""
+    return os.environ.get("DATASET") or read_choice().get("dataset", "helen")
+
+
+def source() -> str:
+    """Where the prepared data comes from: 'sample' (drawn) or 'release'."""
+    return read_choice().get("source", "sample")
+
+
+def default_scale(source: str) -> str:
+    """The environment variable SCALE, else full for a release on a GPU, else demo."""
+    full = source == "release" and pick_device().type == "cuda"
+    return os.environ.get("SCALE") or ("full" if full else "demo")
+
+
+def chosen_scale() -> str:
+    """The scale in use: the environment variable SCALE, else what 01 chose, else the default."""
+    return os.environ.get("SCALE") or read_choice().get("scale") or default_scale(source())
+
+
+def pick_device() -> torch.device:
+    """CUDA where there is a card, Apple's MPS where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def cores() -> int:
+    """Cores that this process may use (a container's or taskset's limit counts, not the machine's)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on, as plain strings."""
+    return {"helpers": __version__, "torch": str(torch.__version__), "python": platform.python_version()}

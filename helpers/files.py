@@ -1,0 +1,61 @@
+"""Files that are never half written, and photos that are read the same way everywhere."""
+
+import contextlib
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import DataError
+
+# What PIL raises on a damaged or hostile picture (the last two on damaged EXIF); anything else is a fault of ours.
+UNREADABLE = (
+    UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError, struct.error, TypeError
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for binary writing under a temporary name; on success fsync and rename, on failure leave nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write bytes to `path` whole or not at all."""
+    with atomic(path) as file:
+        file.write(data)
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256, hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def why(error: Exception, path: Path) -> str:
+    """What PIL says, without the machine's folders, which it quotes."""
+    return str(error).replace(str(path), Path(path).name)
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """Photo file -> uint8 [H,W,3] RGB, turned upright as its EXIF says; DataError names an unreadable file."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except UNREADABLE as error:
+        raise DataError(f"{Path(path).name}: cannot be read as a photo ({why(error, path)}); replace it") from error

@@ -1,0 +1,49 @@
+"""Label files <-> class ids. What is not a known id is refused, never mapped silently."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from . import files
+from .errors import DataError
+
+VOID = 255  # never trained, never counted
+ID_MODES = {"1", "L", "P", "I", "I;16"}  # one channel: the pixel is the id (for P the palette's index)
+
+
+def read_ids(path: Path) -> np.ndarray:
+    """Label file -> int32 [H,W] as stored, unchecked; DataError if it is unreadable or has colours, not ids."""
+    try:
+        with Image.open(path) as image:
+            if image.mode in ID_MODES:
+                return np.asarray(image).astype(np.int32)
+            rgb = np.asarray(image.convert("RGB")).astype(np.int32)
+    except files.UNREADABLE as error:
+        fault = files.why(error, path)
+        raise DataError(f"{Path(path).name}: cannot be read as a label ({fault}); replace it") from error
+    if (rgb[..., :1] != rgb).any():
+        raise DataError(f"{Path(path).name}: holds colours, not class ids; convert it to one grey channel of ids")
+    return rgb[..., 0]
+
+
+def check_ids(ids: np.ndarray, classes: int, name: str) -> np.ndarray:
+    """int [H,W] -> uint8 [H,W] with ids in 0..classes-1 or 255 (void); DataError lists what else it found."""
+    unknown = np.unique(ids[(ids < 0) | ((ids >= classes) & (ids != VOID))])
+    if len(unknown):
+        found = ", ".join(map(str, unknown[:6])) + (", ..." if len(unknown) > 6 else "")
+        raise DataError(f"{name}: ids outside 0-{classes - 1}: {found}; map them to class ids (255 is void)")
+    return ids.astype(np.uint8)
+
+
+def read_label(path: Path, classes: int) -> np.ndarray:
+    """Label file -> uint8 [H,W] with ids in 0..classes-1 or 255 (void); DataError otherwise."""
+    return check_ids(read_ids(path), classes, Path(path).name)
+
+
+def write_label(path: Path, label: np.ndarray) -> None:
+    """uint8 [H,W] -> a one-channel PNG whose grey value is the id, written whole or not at all."""
+    if label.dtype != np.uint8 or label.ndim != 2:
+        raise ValueError(f"a label map is uint8 [H,W], got {label.dtype} {label.shape}")
+    with files.atomic(path) as file:
+        Image.fromarray(label).save(file, format="PNG")

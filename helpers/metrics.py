@@ -1,0 +1,130 @@
+"""Scores from counts: one confusion matrix, pooled over all pixels, divided last.
+
+`python -m helpers.metrics GT_DIR PRED_DIR` prints the F1 table for two folders of label PNGs.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import catalog, masks
+from .errors import DataError, UNetError
+
+
+def confusion(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """Count pixels: two integer tensors of equal shape -> int64[C,C], rows = truth; void in the truth is left out."""
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction {list(prediction.shape)} and truth {list(truth.shape)} differ in shape")
+    seen = truth != masks.VOID
+    pairs = truth[seen].long() * classes + prediction[seen].long()
+    return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def merge(matrix: np.ndarray, ids: tuple[int, ...]) -> tuple[int, int, int]:
+    """Pixels of a merged group in int64[...,C,C] -> both, in the truth, in the prediction (each [...])."""
+    ids = list(ids)
+    both = matrix[..., ids, :][..., :, ids].sum((-2, -1))
+    return both, matrix[..., ids, :].sum((-2, -1)), matrix[..., :, ids].sum((-2, -1))
+
+
+def f1(matrix: np.ndarray, ids: tuple[int, ...]) -> np.ndarray:
+    """F1 in [0,1] of a merged group, float64[...] for int64[...,C,C]; absent from truth and prediction: NaN."""
+    both, truth, predicted = merge(np.asarray(matrix), ids)
+    total = np.asarray(truth + predicted, np.float64)
+    return np.divide(2.0 * both, total, out=np.full(total.shape, np.nan), where=total > 0)
+
+
+def scores(matrix: np.ndarray, dataset: catalog.Dataset) -> dict[str, float]:
+    """The score table of one pooled matrix int64[C,C]: F1 of each class, then of each group merged before counting."""
+    return {name: float(f1(matrix, ids)) for name, ids in dataset.rows.items()}
+
+
+def mean_of_parts(matrix: np.ndarray, dataset: catalog.Dataset) -> float:
+    """Mean F1 of the small parts, each for itself; parts absent from truth and prediction are left out."""
+    values = [float(f1(matrix, (part,))) for part in dataset.parts]
+    return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+
+
+def bootstrap(
+    matrices: np.ndarray, dataset: catalog.Dataset, draws: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % intervals of each score: images drawn again with replacement. int64[N,C,C], one matrix an image."""
+    matrices = np.asarray(matrices)
+    count = len(matrices)
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(count, np.full(count, 1 / count), size=draws)  # how often each image is drawn
+    pooled = np.tensordot(times.astype(np.float64), matrices.astype(np.float64), 1)
+    return {name: interval(f1(pooled, ids)) for name, ids in dataset.rows.items()}
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of the values; NaN where every value is NaN."""
+    values = values[~np.isnan(values)]
+    return tuple(np.quantile(values, (0.025, 0.975)).tolist()) if len(values) else (float("nan"),) * 2
+
+
+def lines(table: dict[str, float]) -> str:
+    """The table as text, one `f1_<name>=0.8731` a line."""
+    return "\n".join(f"f1_{name}={value:.4f}" for name, value in table.items())
+
+
+def folder_matrices(
+    truth_dir: Path, prediction_dir: Path, dataset: catalog.Dataset, names: list[str] | None = None
+) -> tuple[list[str], np.ndarray]:
+    """Two folders of label PNGs with equal names -> stems and int64[N,C,C]; DataError names what does not fit.
+
+    With `names` (stems) only those files are read and others may lie beside them.
+    """
+    truth_dir, prediction_dir = Path(truth_dir), Path(prediction_dir)
+    names = names or same_names(truth_dir, prediction_dir)
+    read = [file_matrix(truth_dir / f"{n}.png", prediction_dir / f"{n}.png", dataset) for n in names]
+    return names, np.stack(read)
+
+
+def same_names(truth_dir: Path, prediction_dir: Path) -> list[str]:
+    """Sorted stems of the PNGs of both folders; DataError if there are none, or one folder has others."""
+    truth, prediction = ({path.stem for path in folder.glob("*.png")} for folder in (truth_dir, prediction_dir))
+    if lone := sorted(truth ^ prediction):
+        raise DataError(f"{lone[0]}.png is in one of {truth_dir.name} and {prediction_dir.name} alone "
+                        f"({len(lone)} such files): give two folders with the same names")  # fmt: skip
+    if not truth:
+        raise DataError(f"{truth_dir.name}: no label PNGs in it; give a folder of them")
+    return sorted(truth)
+
+
+def file_matrix(truth: Path, prediction: Path, dataset: catalog.Dataset) -> np.ndarray:
+    """One pair of label PNGs -> int64[C,C]."""
+    classes = len(dataset.classes)
+    maps = [torch.from_numpy(masks.read_label(path, classes)) for path in (prediction, truth)]
+    if maps[0].shape != maps[1].shape:
+        sizes = " and ".join(f"{m.shape[1]} x {m.shape[0]}" for m in maps)
+        raise DataError(f"{truth.name}: prediction and truth have sizes {sizes}; predict at the photo's own size")
+    if (maps[0][maps[1] != masks.VOID] == masks.VOID).any():
+        raise DataError(f"{prediction.name}: the prediction holds 255 (void) where the truth has a class")
+    return confusion(*maps, classes).numpy()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.metrics", description=__doc__)
+    parser.add_argument("truth", type=Path, metavar="GT_DIR", help="true label PNGs (ids)")
+    parser.add_argument("prediction", type=Path, metavar="PRED_DIR", help="predicted label PNGs, same names and sizes")
+    parser.add_argument("--dataset", default="helen", choices=list(catalog.CATALOG))
+    options = parser.parse_args(arguments)
+    dataset = catalog.dataset(options.dataset)
+    try:
+        _, matrices = folder_matrices(options.truth, options.prediction, dataset)
+    except UNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(lines(scores(matrices.sum(0), dataset)))
+    print(f"mean_of_parts={mean_of_parts(matrices.sum(0), dataset):.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

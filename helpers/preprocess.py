@@ -1,0 +1,204 @@
+"""Photos and labels, resized once and kept as uint8 arrays on disk, memory-mapped; and the DataLoaders on them."""
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from . import catalog, env, files, masks
+from .errors import DataError
+
+SPLITS = ("train", "val", "test")
+FORMAT = 1  # raised when the arrays' content changes for the same files, so that old ones are built anew
+
+
+def resize_photo(photo: np.ndarray, size: int) -> np.ndarray:
+    """uint8[H,W,3] -> uint8[size,size,3], bicubic (antialiased when it shrinks)."""
+    return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def resize_label(label: np.ndarray, size: int) -> np.ndarray:
+    """uint8[H,W] ids -> uint8[size,size], nearest: a mean of two ids would be a third, wrong one."""
+    return np.asarray(Image.fromarray(label).resize((size, size), Image.Resampling.NEAREST))
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """One split: images uint8[N,S,S,3] and labels uint8[N,S,S], memory-mapped, with the ids of the samples."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: list[str]
+    fingerprint: str  # of the files that they were built from
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def pairs(dataset: str, split: str) -> list[tuple[str, Path, Path]]:
+    """(id, photo, label) of a split as 01 left it, sorted by id; DataError if 01 has not run or a file is missing."""
+    root = env.split_dir(dataset) / split
+    photos = {p.stem: p for p in sorted((root / "images").glob("[!.]*.jpg"))}
+    labels = {p.stem: p for p in sorted((root / "labels").glob("[!.]*.png"))}
+    if not photos:
+        raise DataError(f"{env.shown(root)} holds no photos: run notebook 01 first")
+    if not is_whole(root.parent):
+        raise DataError(f"{env.shown(root.parent)} is half copied: run notebook 01 again, it goes on from there")
+    if lone := sorted(photos.keys() ^ labels.keys()):
+        raise DataError(f"{env.shown(root)}: {lone[0]} has no photo or no label; run notebook 01 again to repair it")
+    return [(i, photos[i], labels[i]) for i in sorted(photos)]
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether 01 came to its end: it writes its manifest with complete = false first, with true last."""
+    try:
+        return json.loads((folder / "manifest.json").read_text())["complete"] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def fingerprint(samples: list[tuple[str, Path, Path]], size: int) -> str:
+    """Hash of names, sizes and times of a split's files: it changes when any file does."""
+    stats = [(i, *(s for p in paths for s in (p.stat().st_size, p.stat().st_mtime_ns))) for i, *paths in samples]
+    return hashlib.sha256(json.dumps([FORMAT, size, stats]).encode()).hexdigest()[:16]
+
+
+def checksum(array: np.ndarray) -> int:
+    """CRC-32 of an array's bytes, a piece at a time."""
+    return functools.reduce(lambda crc, part: zlib.crc32(np.ascontiguousarray(part), crc), array, 0)
+
+
+def convert(paths: tuple[str, Path, Path], size: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Decode and resize one sample -> uint8[size,size,3], uint8[size,size]."""
+    _, photo, label = paths
+    return resize_photo(files.read_photo(photo), size), resize_label(masks.read_label(label, classes), size)
+
+
+def build(dataset: str, split: str, size: int) -> None:
+    """Write one split's arrays beside their final place, then rename the folder: never half there."""
+    samples = pairs(dataset, split)
+    target = env.array_dir(dataset, size) / split
+    work = target.with_name(f"{split}.{os.getpid()}.tmp")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        write_arrays(work, samples, size, len(catalog.dataset(dataset).classes), split)
+        shutil.rmtree(target, ignore_errors=True)
+        work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def write_arrays(folder: Path, samples: list, size: int, classes: int, title: str) -> None:
+    """images.npy, labels.npy and, last, about.json (ids, fingerprint, checksums); all cores, rows written in order."""
+    shape = (len(samples), size, size)
+    create = functools.partial(np.lib.format.open_memmap, mode="w+", dtype=np.uint8)
+    images, labels = create(folder / "images.npy", shape=(*shape, 3)), create(folder / "labels.npy", shape=shape)
+    work = functools.partial(convert, size=size, classes=classes)
+    with ThreadPoolExecutor(env.cores()) as pool:  # PIL lets go of the GIL while it decodes and resizes
+        for row, (image, label) in enumerate(tqdm(pool.map(work, samples), title, len(samples))):
+            images[row], labels[row] = image, label
+    images.flush()
+    labels.flush()
+    files.write_atomic(folder / "about.json", json.dumps(about(samples, size, images, labels)).encode())
+
+
+def about(samples: list, size: int, images: np.ndarray, labels: np.ndarray) -> dict:
+    """What about.json holds: the ids, the fingerprint of the files, the checksums of the arrays."""
+    sums = {"images": checksum(images), "labels": checksum(labels)}
+    return {"ids": [i for i, *_ in samples], "fingerprint": fingerprint(samples, size)} | sums
+
+
+def read_arrays(dataset: str, split: str, size: int) -> Arrays | None:
+    """Open one split's arrays; None if they are not there, damaged, or built from other files than 01's."""
+    folder = env.array_dir(dataset, size) / split
+    samples = pairs(dataset, split)
+    try:
+        written = json.loads((folder / "about.json").read_text())
+        images, labels = (np.load(folder / f"{n}.npy", mmap_mode="r") for n in ("images", "labels"))
+    except (OSError, ValueError):  # missing or cut short
+        return None
+    if written != about(samples, size, images, labels):
+        return None
+    return Arrays(images, labels, written["ids"], written["fingerprint"])
+
+
+def open_arrays(dataset: str, size: int) -> dict[str, Arrays]:
+    """The three splits at `size`, built where they are missing, damaged or out of date, else only opened."""
+    opened = {}
+    for split in SPLITS:
+        opened[split] = read_arrays(dataset, split, size)
+        if opened[split] is None:
+            build(dataset, split, size)
+            opened[split] = read_arrays(dataset, split, size)
+        if opened[split] is None:
+            raise DataError(f"{env.shown(env.array_dir(dataset, size))}: arrays differ from what was just written; "
+                            "check the disk, delete the folder and run notebook 02 again")  # fmt: skip
+    return opened
+
+
+def class_shares(arrays: Arrays, classes: int) -> np.ndarray:
+    """Share of the pixels of each class, float64[classes], void left out."""
+    counts = sum(np.bincount(label.ravel(), minlength=256) for label in arrays.labels)[:classes]
+    return counts / counts.sum()
+
+
+class Samples(Dataset):
+    """Whole batches: sample numbers int64[B] -> images uint8[B,S,S,3], labels uint8[B,S,S], the numbers."""
+
+    def __init__(self, arrays: Arrays):
+        self.arrays = arrays
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def __getitem__(self, numbers: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+        images, labels = self.arrays.images[numbers], self.arrays.labels[numbers]
+        return torch.from_numpy(np.asarray(images)), torch.from_numpy(np.asarray(labels)), numbers
+
+
+class Batches(Sampler):
+    """Sample numbers in batches of nearly equal size, `seen` of them left out: a pure function of (seed, epoch).
+
+    The rest of an epoch is cut exactly as the whole was, so a run goes on from the middle; no batch is much
+    smaller than the others, so none has too few images for batch norm, and none is dropped.
+    """
+
+    def __init__(self, count: int, batch: int, seed: int | None = None, epoch: int = 0, seen: int = 0):
+        order = np.arange(count) if seed is None else np.random.default_rng((seed, epoch)).permutation(count)
+        rest = order[seen:]
+        self.batches = np.array_split(rest, -(-len(rest) // batch)) if len(rest) else []
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.batches)
+
+
+def loader(arrays: Arrays, batch: int, seed: int | None = None, epoch: int = 0, seen: int = 0) -> DataLoader:
+    """DataLoader of whole uint8 batches: shuffled by (seed, epoch), or in order where seed is None.
+
+    No worker processes: a batch is one slice of memory-mapped arrays, about 0.1 ms an image, and an interrupt
+    leaves nothing behind.
+    """
+    batches = Batches(len(arrays), batch, seed, epoch, seen)
+    own = torch.Generator()  # DataLoader draws from it; without one it would draw from the reader's
+    return DataLoader(Samples(arrays), sampler=batches, batch_size=None, collate_fn=keep, generator=own)
+
+
+def keep(sample):
+    """The batch as Samples made it: it is whole already."""
+    return sample

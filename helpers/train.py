@@ -1,0 +1,54 @@
+"""The notebooks' training without a notebook: `python -m helpers.train --scale demo --set lr=5e-4`.
+
+Works on the data that notebook 01 prepared.
+"""
+
+import argparse
+import dataclasses
+import sys
+
+from . import catalog, env, preprocess
+from .errors import UNetError
+from .trainer import Trainer
+
+
+def changes(pairs: list[str]) -> dict:
+    """['lr=5e-4', 'epochs=3'] -> {'lr': 0.0005, 'epochs': 3}, each in its field's type; UNetError names the fields."""
+    kinds = {f.name: f.type for f in dataclasses.fields(catalog.Settings)}
+    found = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if name not in kinds or not text:
+            raise UNetError(f"--set {pair}: give NAME=VALUE with NAME one of {', '.join(kinds)}")
+        found[name] = text == "True" if kinds[name] is bool else convert(kinds[name], text, pair)
+    return found
+
+
+def convert(kind: type, text: str, pair: str):
+    """Text -> a value of the field's type."""
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise UNetError(f"--set {pair}: the value is not of type {kind.__name__}") from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.train", description=__doc__)
+    parser.add_argument("--dataset", default=env.chosen_dataset(), choices=list(catalog.CATALOG))
+    parser.add_argument("--recipe", default="tuned", help="tuned or seed")
+    parser.add_argument("--scale", default=env.chosen_scale(), help="full, demo or smoke")
+    parser.add_argument("--run", help="the run's name: a new one starts afresh")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting; repeatable")
+    options = parser.parse_args(arguments)
+    try:
+        settings = catalog.settings(options.dataset, options.recipe, options.scale, **changes(options.set))
+        Trainer(settings, preprocess.open_arrays(settings.dataset, settings.size), options.run).fit(settings.epochs)
+    except UNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

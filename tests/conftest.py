@@ -1,0 +1,30 @@
+"""What every test gets: a home of its own, a clean environment, two threads; real data where there is any."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports pyplot: tests have no screen
+
+import pytest
+import torch
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))  # the same sums in the same order on any machine
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    """UNET_HOME is the test's own folder, and nothing that a reader's shell holds chooses data or scale."""
+    monkeypatch.setenv("UNET_HOME", str(tmp_path))
+    for name in ("RELEASE", "DATASET", "SCALE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data that REAL_DATA names; the test is skipped where there is none."""
+    folder = os.environ.get("REAL_DATA")
+    if not folder:
+        pytest.skip("REAL_DATA is not set: no real data to test on")
+    if not Path(folder).is_dir():
+        pytest.skip(f"REAL_DATA={folder} is no folder")
+    return Path(folder).resolve()

@@ -1,0 +1,108 @@
+"""Image and label move together; left and right trade places; random numbers depend on the sample alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import augment, catalog
+
+HELEN = catalog.dataset("helen")
+
+
+def batch(count=4, size=32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, size, size, 3), generator=generator, dtype=torch.uint8)
+    return images, torch.randint(0, 11, (count, size, size), generator=generator, dtype=torch.uint8)
+
+
+def test_to_float_by_hand():
+    images = torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8)  # one pixel
+    torch.testing.assert_close(augment.to_float(images, 0, 1).flatten(), torch.tensor([0.0, 1.0, 0.2]))
+    torch.testing.assert_close(augment.to_float(images, 0.5, 0.25).flatten(), torch.tensor([-2.0, 2.0, -1.2]))
+
+
+def test_flip_swaps_left_and_right_ids_and_nothing_else():
+    images, labels = batch()
+    flipped, swapped = augment.flip(images, labels, HELEN.swaps)
+    assert (flipped == images.flip(2)).all()
+    for was, now in {0: 0, 1: 1, 2: 3, 3: 2, 4: 5, 5: 4, 6: 6, 7: 7, 8: 8, 9: 9, 10: 10}.items():
+        assert ((labels.flip(2) == was) == (swapped == now)).all()
+    again = augment.flip(flipped, swapped, HELEN.swaps)
+    assert (again[0] == images).all() and (again[1] == labels).all()
+
+
+def test_void_stays_void_in_a_flip():
+    _, label = augment.flip(*[torch.full(s, 255, dtype=torch.uint8) for s in ((1, 2, 2, 3), (1, 2, 2))], HELEN.swaps)
+    assert (label == 255).all()
+
+
+def test_the_identity_moves_nothing():
+    images, labels = batch()
+    x = augment.to_float(images, 0, 1)
+    theta = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]]).repeat(4, 1, 1)
+    moved, kept = augment.warp(x, labels, theta)
+    assert (kept == labels).all()
+    torch.testing.assert_close(moved, x, atol=1e-4, rtol=0)
+
+
+def test_image_and_label_land_on_the_same_pixels():
+    """A label drawn into the image as a grey value comes out of the warp where the label does."""
+    labels = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    labels[:, 20:40, 10:50] = 10
+    images = (labels[..., None].float() * 25).to(torch.uint8).expand(-1, -1, -1, 3)
+    theta = augment.affine(torch.tensor([[0.9, 0.1, 0.7, 0.4]]))
+    moved, label = augment.warp(augment.to_float(images, 0, 1), labels, theta)
+    inside = moved[0, 0] > 0.5 * 250 / 255
+    seen = label[0] != 255
+    assert ((label[0] == 10) == inside)[seen].float().mean() > 0.99
+    assert (label == 10).any() and (label == 0).any()
+
+
+def test_what_comes_from_outside_is_void_and_no_id_is_invented():
+    labels = torch.full((1, 32, 32), 10, dtype=torch.uint8)
+    theta = torch.tensor([[[1.0, 0, 0.5], [0, 1, 0]]])  # a quarter of the image comes from beyond its right edge
+    _, label = augment.warp(torch.zeros(1, 3, 32, 32), labels, theta)
+    assert (label[0, :, :24] == 10).all() and (label[0, :, 24:] == 255).all()
+
+
+def test_random_numbers_are_uniform_and_depend_on_each_of_their_three():
+    u = augment.uniform(0, 0, np.arange(20000), 10)
+    assert 0 <= u.min() and u.max() < 1
+    assert np.abs(u.mean(0) - 0.5).max() < 0.01 and np.abs(u.var(0) - 1 / 12).max() < 0.003
+    assert np.abs(np.corrcoef(u.T) - np.eye(10)).max() < 0.03
+    for other in (augment.uniform(1, 0, np.arange(20000), 10), augment.uniform(0, 1, np.arange(20000), 10)):
+        assert abs(np.corrcoef(u[:, 0], other[:, 0])[0, 1]) < 0.03
+
+
+def test_a_sample_is_changed_alike_in_any_batch():
+    images, labels = batch(4)
+    change = augment.Augment(HELEN.swaps, 0.5, 0.25, seed=3)
+    x, y = change(images, labels, np.array([7, 8, 9, 10]), epoch=2)
+    one_x, one_y = change(images[2:3], labels[2:3], np.array([9]), epoch=2)
+    torch.testing.assert_close(one_x[0], x[2])
+    assert (one_y[0] == y[2]).all()
+    assert not torch.equal(change(images, labels, np.array([7, 8, 9, 10]), epoch=3)[0], x)
+
+
+def test_augment_gives_what_the_network_takes():
+    x, y = augment.Augment(HELEN.swaps, 0.5, 0.25, seed=0)(*batch(8), np.arange(8), epoch=0)
+    assert x.shape == (8, 3, 32, 32) and x.dtype == torch.float32 and y.dtype == torch.int64
+    assert -2 <= x.min() and x.max() <= 2
+    assert set(y.unique().tolist()) <= {*range(11), 255}
+
+
+def test_about_half_of_the_samples_are_mirrored():
+    labels = torch.zeros(200, 16, 16, dtype=torch.uint8)
+    labels[:, :, :8] = 2  # left brow in the left half
+    _, y = augment.Augment(HELEN.swaps, 0, 1, 0)(
+        torch.zeros(200, 16, 16, 3, dtype=torch.uint8), labels, np.arange(200), 0
+    )
+    right_brow = (y == 3).flatten(1).any(1)
+    assert not ((y == 2).flatten(1).any(1) & right_brow).any()
+    assert 0.35 < right_brow.float().mean() < 0.65
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_recolor_stays_in_range(value):
+    x = augment.recolor(torch.rand(2, 3, 8, 8), torch.full((2, 5), value))
+    assert 0 <= x.min() and x.max() <= 1

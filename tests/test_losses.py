@@ -1,0 +1,92 @@
+"""Losses against numbers worked out by hand, and void."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from helpers import losses
+
+# Two pixels, two classes: the logits ln 3 and 0 make probabilities 3/4 and 1/4.
+LOGITS = torch.tensor([[math.log(3), 0.0], [0.0, 0.0]]).T.reshape(1, 2, 1, 2)
+TARGET = torch.tensor([[[0, 1]]])
+# class 0: p = 3/4, 1/2, t = 1, 0: pt = 3/4, p = 5/4, t = 1;  class 1: p = 1/4, 1/2, t = 0, 1: pt = 1/2, p = 3/4, t = 1
+
+
+def test_the_sums_by_hand():
+    overlap, predicted, truth = losses.class_sums(LOGITS, TARGET)
+    torch.testing.assert_close(overlap, torch.tensor([[0.75, 0.5]]))
+    torch.testing.assert_close(predicted, torch.tensor([[1.25, 0.75]]))
+    torch.testing.assert_close(truth, torch.tensor([[1.0, 1.0]]))
+
+
+def test_dice_by_hand():
+    expected = ((1 - 1.5 / 2.25) + (1 - 1.0 / 1.75)) / 2
+    assert losses.dice(LOGITS, TARGET).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_seed_s_dice_by_hand():
+    expected = (1 - 0.75 / (0.7 * 1.25 + 0.3)) + (1 - 0.5 / (0.7 * 0.75 + 0.3))
+    assert losses.dice_seed(LOGITS, TARGET).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_seed_s_dice_sums_over_images_and_absent_classes_add_one():
+    logits = torch.full((3, 4, 8, 8), -20.0)
+    logits[:, 0] = 20.0
+    target = torch.zeros(3, 8, 8, dtype=torch.int64)
+    assert losses.dice_seed(logits, target).item() == pytest.approx(3 * 3, abs=1e-4)  # 3 images x 3 absent classes
+
+
+def test_dice_leaves_absent_classes_out():
+    logits = torch.full((1, 5, 8, 8), -20.0)
+    logits[:, 0] = 20.0
+    assert losses.dice(logits, torch.zeros(1, 8, 8, dtype=torch.int64)).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_dice_equals_the_one_hot_formula():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 9, 7, generator=generator)
+    target = torch.randint(0, 4, (3, 9, 7), generator=generator)
+    p, t = logits.softmax(1), F.one_hot(target, 4).movedim(-1, 1)
+    by_hand = 1 - 2 * (p * t).sum((2, 3)) / (p + t).sum((2, 3))  # every class is in every image here
+    torch.testing.assert_close(losses.dice(logits, target), by_hand.mean())
+
+
+def test_cross_entropy_by_hand_and_as_pytorch_has_it():
+    assert losses.cross_entropy(LOGITS, TARGET).item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2, abs=1e-6)
+    torch.testing.assert_close(losses.cross_entropy(LOGITS, TARGET), F.cross_entropy(LOGITS, TARGET))
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_void_pixels_have_no_say(name):
+    """The loss of an image whose lower half is void is the loss of its upper half; no gradient reaches void."""
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 5, 8, 6, generator=generator, requires_grad=True)
+    target = torch.randint(0, 5, (2, 8, 6), generator=generator)
+    target[:, 4:] = 255
+    loss = losses.LOSSES[name](logits, target)
+    torch.testing.assert_close(loss, losses.LOSSES[name](logits[:, :, :4], target[:, :4]))
+    loss.backward()
+    assert (logits.grad[:, :, 4:] == 0).all() and (logits.grad[:, :, :4] != 0).any()
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_all_void_is_finite_and_moves_nothing(name):
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = losses.LOSSES[name](logits, torch.full((1, 4, 4), 255))
+    loss.backward()
+    assert loss.isfinite() and (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("name", ["dice", "dice_seed", "dice_ce"])
+def test_gradients_are_right(name):
+    logits = torch.randn(2, 3, 3, 4, dtype=torch.float64, requires_grad=True)
+    target = torch.randint(0, 3, (2, 3, 4))
+    loss = losses.LOSSES[name](logits, target)
+    (grad,) = torch.autograd.grad(loss, logits)
+    step = torch.zeros_like(logits)
+    step[0, 1, 2, 2] = 1e-2
+    with torch.no_grad():
+        rise = (losses.LOSSES[name](logits + step, target) - losses.LOSSES[name](logits - step, target)) / 2e-2
+    assert rise.item() == pytest.approx(grad[0, 1, 2, 2].item(), rel=0.02, abs=1e-4)

@@ -1,0 +1,115 @@
+"""Scores against hand-computed numbers and scikit-learn; groups, absent classes, void, the command line."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as oracle
+
+from helpers import catalog, masks, metrics
+from helpers.errors import DataError
+
+HELEN = catalog.dataset("helen")
+SMALL = dataclasses.replace(
+    HELEN, classes=("bg", "a", "b"), colors=HELEN.colors[:3], swaps=((1, 2),), groups={"ab": (1, 2)}, parts=(1, 2)
+)
+TRUTH = torch.tensor([[0, 0, 1, 1], [0, 2, 2, 255]])
+PREDICTION = torch.tensor([[0, 1, 1, 2], [0, 2, 1, 0]])
+#          bg a  b     rows = truth; the void pixel is not counted
+MATRIX = [[2, 1, 0], [0, 1, 1], [0, 1, 1]]
+
+
+def test_confusion_by_hand():
+    assert metrics.confusion(PREDICTION, TRUTH, 3).tolist() == MATRIX
+
+
+def test_f1_by_hand():
+    """bg: 2*2/(3+2); a: 2*1/(2+3); b: 2*1/(2+2); a or b, a taken for b being right: 2*4/(4+5)."""
+    table = metrics.scores(np.array(MATRIX), SMALL)
+    assert table == pytest.approx({"bg": 4 / 5, "a": 2 / 5, "b": 1 / 2, "ab": 8 / 9})
+    assert metrics.mean_of_parts(np.array(MATRIX), SMALL) == pytest.approx((2 / 5 + 1 / 2) / 2)
+
+
+def test_absent_is_nan_and_predicted_but_absent_is_zero():
+    table = metrics.scores(np.array([[5, 1, 0], [0, 0, 0], [0, 0, 0]]), SMALL)
+    assert table["a"] == 0 and np.isnan(table["b"]) and table["ab"] == 0
+    assert metrics.mean_of_parts(np.array([[5, 1, 0], [0, 0, 0], [0, 0, 0]]), SMALL) == 0
+
+
+def test_against_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.integers(0, 11, (2, 5000))
+    matrix = metrics.confusion(torch.from_numpy(prediction), torch.from_numpy(truth), 11).numpy()
+    assert (matrix == oracle.confusion_matrix(truth, prediction)).all()
+    table = metrics.scores(matrix, HELEN)
+    for i, name in enumerate(HELEN.classes):
+        assert table[name] == pytest.approx(oracle.f1_score(truth == i, prediction == i))
+    for name, ids in HELEN.groups.items():
+        assert table[name] == pytest.approx(oracle.f1_score(np.isin(truth, ids), np.isin(prediction, ids)))
+
+
+def test_the_table_has_the_write_up_s_fifteen_lines_in_its_order():
+    names = "bg face lb rb le re nose ulip imouth llip hair eyes brows mouth overall".split()
+    text = metrics.lines(metrics.scores(np.eye(11, dtype=np.int64), HELEN))
+    assert text.splitlines() == [f"f1_{name}=1.0000" for name in names]
+
+
+def test_left_taken_for_right_is_right_in_the_group_alone():
+    matrix = np.zeros((11, 11), np.int64)
+    matrix[2, 3] = matrix[3, 2] = 7
+    table = metrics.scores(matrix, HELEN)
+    assert (table["lb"], table["rb"], table["brows"], table["overall"]) == (0, 0, 1, 1)
+
+
+def test_bootstrap_draws_images_and_holds_the_pooled_score():
+    rng = np.random.default_rng(1)
+    matrices = rng.integers(1, 50, (40, 3, 3)) + 200 * np.eye(3, dtype=int)
+    low, high = metrics.bootstrap(matrices, SMALL)["a"]
+    pooled = metrics.scores(matrices.sum(0), SMALL)["a"]
+    assert low < pooled < high and high - low < 0.05
+    assert metrics.bootstrap(matrices, SMALL) == metrics.bootstrap(matrices, SMALL)
+
+
+def test_bootstrap_of_equal_images_has_no_width():
+    low, high = metrics.bootstrap(np.array([MATRIX] * 5), SMALL)["a"]
+    assert low == high == pytest.approx(2 / 5)
+
+
+def test_bootstrap_s_width_is_the_normal_approximation_s():
+    """Images of one pixel each of class a, 30 of 100 predicted right: recall-like, so the spread is known."""
+    right, wrong = [[0, 0, 0], [0, 1, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
+    matrices = np.array([right] * 30 + [wrong] * 70)
+    low, high = metrics.bootstrap(matrices, SMALL, draws=4000)["a"]  # F1 = 2r / (1 + r) with r ~ .3 +- .0458
+    r = np.array([0.3 - 1.96 * 0.0458, 0.3 + 1.96 * 0.0458])
+    assert (low, high) == pytest.approx(tuple(2 * r / (1 + r)), abs=0.02)
+
+
+def folders(tmp_path, truth, prediction):
+    for name, label in (("gt", truth), ("pred", prediction)):
+        masks.write_label(tmp_path / name / "x.png", np.asarray(label, np.uint8))
+    return [str(tmp_path / "gt"), str(tmp_path / "pred")]
+
+
+def test_the_command_prints_the_same_lines(tmp_path, capsys):
+    assert metrics.main(folders(tmp_path, [[0, 1, 6, 255]], [[0, 1, 6, 3]])) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == ["f1_bg=1.0000", "f1_face=1.0000"]
+    assert printed[2] == "f1_lb=nan" and printed[6] == "f1_nose=1.0000" and len(printed) == 16
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "said"),
+    [([[0, 1]], [[0], [1]], "own size"), ([[0, 12]], [[0, 1]], "ids outside"), ([[0, 1]], [[0, 255]], "holds 255")],
+)
+def test_the_command_names_the_file_that_does_not_fit(tmp_path, capsys, truth, prediction, said):
+    assert metrics.main(folders(tmp_path, truth, prediction)) == 1
+    error = capsys.readouterr().err
+    assert "x.png" in error and said in error
+
+
+def test_folders_with_other_names_are_refused(tmp_path):
+    folders(tmp_path, [[0]], [[0]])
+    masks.write_label(tmp_path / "gt" / "y.png", np.zeros((1, 1), np.uint8))
+    with pytest.raises(DataError, match="y.png"):
+        metrics.folder_matrices(tmp_path / "gt", tmp_path / "pred", HELEN)

@@ -1,0 +1,228 @@
+"""Training learns, stops, goes on to the bit, and obeys its learning rate."""
+
+import csv
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from helpers import env, losses, predict, preprocess, samples, trainer
+from helpers.errors import CheckpointError, TrainingError
+from helpers.interrupt import Interrupt
+
+
+@pytest.fixture
+def arrays():
+    tiny.prepare()
+    return preprocess.open_arrays("helen", 32)
+
+
+def make(arrays, run="a", **changes):
+    return trainer.Trainer(tiny.settings(**changes), arrays, run, "cpu")
+
+
+def interrupt_after(monkeypatch, steps):
+    """Send this process SIGINT in the middle of the given optimizer step, as Jupyter's stop button does."""
+    prepare, calls = trainer.Trainer._prepare, []
+
+    def wrapped(self, *batch):
+        calls.append(1)
+        if len(calls) == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return prepare(self, *batch)
+
+    monkeypatch.setattr(trainer.Trainer, "_prepare", wrapped)
+
+
+def equal(one, other):
+    mine, theirs = one.model.state_dict(), other.model.state_dict()
+    return all(torch.equal(mine[k], theirs[k]) for k in mine)
+
+
+def test_four_faces_are_memorised_in_every_class():
+    """Drawn faces that show all eleven classes between them, learned by heart to F1 over .95 in each."""
+    seeds = [seed for seed in range(40) if len(np.unique(samples.draw_face(seed, (320, 320))[1])) == 11][:4]
+    faces = [samples.draw_face(seed, (320, 320)) for seed in seeds]
+    images = np.stack([preprocess.resize_photo(image, 64) for image, _ in faces])
+    labels = np.stack([preprocess.resize_label(label, 64) for _, label in faces])
+    four = preprocess.Arrays(images, labels, list(map(str, seeds)), "four")
+    settings = tiny.settings(size=64, width=12, depth=3, augment=False, average=0.0, epochs=150, lr=4e-3)
+    one = trainer.Trainer(settings, {"train": four, "val": four}, "four", "cpu")
+    one.validate = lambda: {"overall": 0.0, **dict.fromkeys(one.dataset.classes, 0.0)}  # once, at the end
+    one.save = lambda: None
+    one.fit(150)
+    scores = trainer.Trainer.validate(one)
+    assert min(scores.values()) > 0.95, scores
+
+
+def test_fit_means_epochs_in_all(arrays, capsys):
+    one = make(arrays)
+    one.fit(1)
+    one.fit(2)
+    assert one.epoch == 2 and one.step == 4 and len(one.history) == 2
+    one.fit(2)
+    assert one.epoch == 2 and "2 epochs are done already" in capsys.readouterr().out
+
+
+def test_one_line_an_epoch_says_what_matters(arrays, capsys):
+    make(arrays).fit(2)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert len(lines) == 2
+    assert all(word in lines[0] for word in ("loss", "val F1", "weakest", "lr", "images/s", "left"))
+
+
+def test_a_run_that_stops_and_goes_on_equals_one_that_does_not(arrays, monkeypatch):
+    straight = make(arrays, "straight").fit(3)
+    interrupt_after(monkeypatch, 3)  # in the second epoch's first step
+    halves = make(arrays, "halves").fit(3)
+    assert (halves.epoch, halves.seen, halves.step) == (1, 4, 3)
+    again = make(arrays, "halves").fit(3)
+    assert equal(straight, again) and again.step == straight.step
+    for mine, theirs in zip(straight.history, again.history, strict=True):
+        assert {k: v for k, v in mine.items() if k != "images_per_s"} == {
+            k: v for k, v in theirs.items() if k != "images_per_s"
+        }
+
+
+def test_an_interrupt_ends_the_cell_after_the_step_saved_and_explained(arrays, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    interrupt_after(monkeypatch, 2)
+    one = make(arrays).fit(5)
+    printed = capsys.readouterr().out
+    assert one.step == 2 and signal.getsignal(signal.SIGINT) == before
+    assert "stopped at epoch 1.00 (step 2)" in printed and "fit(5) goes on" in printed
+    assert (one.folder / "last.pt").exists()
+    steps = {int(state["step"]) for state in one.optimizer.state_dict()["state"].values()}
+    assert steps == {2}  # no parameter was left behind
+
+
+def test_a_second_interrupt_raises():
+    with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.asked
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_schedules_by_hand():
+    assert [trainer.shape("steps", t) for t in (0, 0.49, 0.5, 0.74, 0.75, 1, 2)] == [1, 1, 0.1, 0.1, 0.01, 0.01, 0.01]
+    assert [trainer.shape("onecycle", t) for t in (0, 0.15, 1, 1.5)] == pytest.approx([0.1, 1, 0.01, 0.01])
+    assert trainer.shape("onecycle", 0.575) == pytest.approx((1 + 0.01) / 2)  # half of the cosine
+    with pytest.raises(TrainingError, match="no schedule"):
+        trainer.shape("cosine", 0.5)
+
+
+def test_setting_the_rate_makes_it_exactly_that_and_scales_the_rest(arrays):
+    one = make(arrays, epochs=4)
+    one.fit(2)
+    ahead = [4e-3 * 0 + one.settings.lr * trainer.shape("onecycle", t) for t in (0.5, 0.75)]
+    assert one.lr == pytest.approx(ahead[0])
+    one.lr = 1e-5
+    assert one.lr == pytest.approx(1e-5)
+    one.lr /= 10
+    assert one.lr == pytest.approx(1e-6)
+    one.fit(3)
+    assert one.optimizer.param_groups[0]["lr"] < 1e-6
+    assert one.lr == pytest.approx(1e-6 * ahead[1] / ahead[0])
+    assert make(arrays, epochs=4).lr == pytest.approx(one.lr)  # a new Trainer goes on with it
+
+
+def test_a_change_of_rate_is_a_row_of_the_history(arrays):
+    one = make(arrays).fit(1)
+    one.lr = 1e-5
+    one.fit(2)
+    row = one.history[1]
+    assert (row["note"], row["epoch"], row["step"]) == ("lr 1e-05", 1.0, 2) and math.isnan(row["loss"])
+    with open(one.folder / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["note"] for r in rows] == ["", "lr 1e-05", ""]
+    read = trainer.read_history(one.folder / "history.csv")[""]
+    assert read[2]["f1_overall"] == one.history[2]["f1_overall"] and read[1]["note"] == "lr 1e-05"
+
+
+@pytest.mark.parametrize("rate", [0, -1, math.nan, math.inf])
+def test_an_impossible_rate_is_refused(arrays, rate):
+    one = make(arrays)
+    with pytest.raises(TrainingError, match="above 0"):
+        one.lr = rate
+    assert one.lr > 0 and not one.history
+
+
+def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint(arrays, monkeypatch):
+    one = make(arrays).fit(1)
+    kept = {k: v.clone() for k, v in one.model.state_dict().items()}
+    monkeypatch.setitem(losses.LOSSES, "dice_ce", lambda logits, target: logits.sum() * math.nan)
+    with pytest.raises(TrainingError, match="back at the last checkpoint, epoch 1; set trainer.lr lower"):
+        one.fit(2)
+    assert one.epoch == 1 and all(torch.equal(kept[k], v) for k, v in one.model.state_dict().items())
+
+
+@pytest.mark.parametrize(("change", "named"), [({"width": 6}, "width 4 (now 6)"), ({"depth": 1}, "depth 2 (now 1)")])
+def test_another_network_s_checkpoint_is_refused(arrays, change, named):
+    make(arrays).fit(1)
+    with pytest.raises(CheckpointError) as error:
+        make(arrays, **change)
+    assert named in str(error.value) and "another name" in str(error.value)
+
+
+def test_other_data_s_checkpoint_is_refused(arrays):
+    make(arrays).fit(1)
+    tiny.prepare(train=9)
+    with pytest.raises(CheckpointError, match="other the training data"):
+        make(preprocess.open_arrays("helen", 32))
+
+
+def test_runs_lie_beside_each_other(arrays):
+    make(arrays, "a").fit(1)
+    assert make(arrays, "b").epoch == 0 and make(arrays, "a").epoch == 1
+
+
+def test_the_reader_s_random_numbers_are_left_alone(arrays):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    make(arrays).fit(1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_seed_recipe_trains(arrays):
+    settings = tiny.settings().but(**trainer.catalog.SEED)
+    one = trainer.Trainer(settings, arrays, "seed", "cpu").fit(2)
+    assert one.average is None and math.isfinite(one.history[-1]["loss"])
+
+
+def test_validation_counts_every_image_once(arrays):
+    """The pooled F1 equals that of the predictions made one by one."""
+    one = make(arrays, batch=2).fit(1)
+    parser = predict.Segmenter(one.network, one.settings, "cpu")
+    guesses = np.stack([parser.logits([image]).argmax(1)[0].numpy() for image in arrays["val"].images])
+    matrix = trainer.metrics.confusion(torch.from_numpy(guesses), torch.from_numpy(np.array(arrays["val"].labels)), 11)
+    assert one.validate() == pytest.approx(trainer.metrics.scores(matrix.numpy(), one.dataset), nan_ok=True)
+
+
+def test_the_average_of_the_weights_by_hand(arrays):
+    one = make(arrays, average=0.5)
+    start = one.model.out.bias.detach().clone()
+    batch = next(iter(preprocess.loader(arrays["train"], 4, seed=0)))
+    one._step(*batch)
+    first = one.model.out.bias.detach().clone()
+    torch.testing.assert_close(one.average.out.bias, start + (first - start) * 0.9)  # 1 / (1 + 9) is kept
+    one._step(*batch)
+    average = (start + (first - start) * 0.9) * 2 / 11 + one.model.out.bias.detach() * 9 / 11
+    torch.testing.assert_close(one.average.out.bias, average)
+
+
+def test_export_gives_the_best_epoch_s_weights(arrays, tmp_path):
+    one = make(arrays)
+    with pytest.raises(TrainingError, match="run fit first"):
+        one.export(tmp_path / "w.pt")
+    one.fit(2)
+    one.export(tmp_path / "w.pt")
+    parser = predict.load(tmp_path / "w.pt", "cpu")
+    best = max(row["f1_overall"] for row in one.history)
+    assert parser.about["scores"]["overall"] == best and parser.settings == one.settings
+    assert env.shown(one.folder) == "runs/helen/a"

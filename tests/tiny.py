@@ -1,0 +1,34 @@
+"""A tiny dataset in splitted_data/helen: every class a stripe of its own colour, so that it can be learned fast."""
+
+import numpy as np
+from PIL import Image
+
+from helpers import catalog, env, masks
+
+COLORS = np.array([(23 * i % 256, 61 * i % 256, 151 * i % 256) for i in range(11)], np.uint8)
+
+
+def sample(seed: int, side: int = 48) -> tuple[np.ndarray, np.ndarray]:
+    """uint8[side,side,3] and uint8[side,side]: eleven stripes, shifted and with noise by the seed."""
+    rng = np.random.default_rng(seed)
+    label = ((np.arange(side) + rng.integers(side)) % side * 11 // side).astype(np.uint8)
+    label = np.repeat(label[None], side, 0)
+    noise = rng.integers(-8, 9, (side, side, 3))
+    return np.clip(COLORS[label].astype(int) + noise, 0, 255).astype(np.uint8), label
+
+
+def prepare(train: int = 8, val: int = 3, test: int = 3, side: int = 48) -> None:
+    """Write the splits as 01 leaves them under UNET_HOME."""
+    folder = env.split_dir("helen")
+    for offset, (split, count) in enumerate({"train": train, "val": val, "test": test}.items()):
+        for i in range(count):
+            image, label = sample(1000 * offset + i, side)
+            masks.write_label(folder / split / "labels" / f"{i:03}.png", label)
+            (folder / split / "images").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / split / "images" / f"{i:03}.jpg", quality=95)
+    (folder / "manifest.json").write_text('{"complete": true}')
+
+
+def settings(**changes) -> catalog.Settings:
+    """Smoke settings, smaller still: two levels, 32 px, batches of 4."""
+    return catalog.settings("helen", "tuned", "smoke", **(dict(size=32, width=4, depth=2, batch=4) | changes))
