@@ -1,0 +1,69 @@
+# `make` alone prints what there is. GNU make, POSIX sh.
+
+VENV ?= .venv
+# Tried in this order: what the lock covers comes before the system's own, which may be newer.
+PYTHON ?= python3.13 python3.12 python3.11 python3.14 python3 python
+# For `make lab`, e.g. LAB_ARGS="--no-browser --port 9999".
+LAB_ARGS ?=
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+# The UNET_HOME of `make run` and `make notebooks`: a reader's data/ and runs/ are neither read nor written.
+HOME_DIR := build/home
+# These count only when given to make itself; what a reader's shell happens to hold must not change a run.
+given = $(if $(findstring command line,$(origin $(1))),$($(1)))
+FRESH = rm -rf $(HOME_DIR) build/notebooks build/figures && unset RELEASE DATASET SCALE && \
+	UNET_HOME="$(CURDIR)/$(HOME_DIR)" $(PY) -m tools.run_notebooks
+# A foreign module path or home would shadow the venv's own packages.
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test lab notebooks badges lint clean
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(STAMP) ## run the six notebooks on sample faces, into build/ (RELEASE=path: on a release; SCALE=full)
+	@$(FRESH) --scale "$(or $(call given,SCALE),demo)" $(if $(call given,RELEASE),--release "$(RELEASE)")
+
+test: $(STAMP) lint ## check the code, run the unit tests and the six notebooks as tests
+	@unset RELEASE DATASET SCALE && $(PY) -m pytest
+
+lab: $(STAMP) ## open JupyterLab on the first notebook
+	@$(PY) -m jupyterlab notebooks/01_restructure_data.ipynb $(LAB_ARGS)
+
+notebooks: $(STAMP) ## run the six on sample faces and keep their outputs in notebooks/, for a commit
+	@$(FRESH) --scale demo --in-place
+
+badges: $(STAMP) ## write the Colab badge and the set-up cell into all six (OWNER=... REPO=...: on GitHub)
+	@$(PY) -m tools.badges $(if $(call given,OWNER)$(call given,REPO),"$(OWNER)/$(REPO)")
+
+lint: $(STAMP) ## check style and format of all code, notebooks included
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+clean: ## remove build/ and caches; data/, runs/ and .venv/ stay
+	rm -rf build .pytest_cache .ruff_cache
+	find helpers tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp comes last: a venv without one is half made and is made anew; one whose stamp is older than the lock
+# is brought up to date, and has no stamp until that has worked.
+$(STAMP): requirements.txt
+	@if [ ! -f "$@" ]; then \
+	  for candidate in $(PYTHON); do \
+	    if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	      python=$$candidate; break; \
+	    fi; \
+	  done; \
+	  if [ -z "$${python:-}" ]; then \
+	    echo "error: no Python 3.11 or newer with venv found (tried: $(PYTHON))." >&2; \
+	    echo "Install one (Debian: python3 and python3-venv) or name it: make PYTHON=/path/to/python" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "making $(VENV) with $$("$$python" --version)"; \
+	  "$$python" -m venv --clear "$(VENV)" || exit 1; \
+	fi; \
+	rm -f "$@"; \
+	echo "installing requirements.txt into $(VENV): 1 to 3 minutes, 6 GB on Linux"; \
+	$(PY) -m pip install -q --disable-pip-version-check -r requirements.txt && \
+	$(PY) -m pip check -q --disable-pip-version-check && touch "$@"

@@ -1,0 +1,1 @@
+"""What `make` calls: runs the notebooks, writes their badges and set-up cells."""
