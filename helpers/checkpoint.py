@@ -92,7 +92,7 @@ def fetch(address: str) -> io.BytesIO:
 
 
 def read_export(where: Path | str) -> tuple[unet.UNet, catalog.Settings, dict]:
-    """Path or http(s) address of an export -> network in evaluation mode, its settings, and the file's whole content."""
+    """Path or http(s) address of an export -> network in evaluation mode, its settings, and all that the file holds."""
     where = str(where)
     name = where.rsplit("/", 1)[-1]
     remote = where.startswith(("http://", "https://", "file://"))

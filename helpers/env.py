@@ -4,11 +4,13 @@ import json
 import os
 import platform
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from . import __version__, files
 from .errors import DataError
+
+if TYPE_CHECKING:
+    import torch  # imported where it is used: processes that draw or copy start without it
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -86,8 +88,10 @@ def chosen_scale() -> str:
     return os.environ.get("SCALE") or read_choice().get("scale") or default_scale(source())
 
 
-def pick_device() -> torch.device:
+def pick_device() -> "torch.device":
     """CUDA where there is a card, Apple's MPS where there is one, else the CPU."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -102,4 +106,6 @@ def cores() -> int:
 
 def versions() -> dict[str, str]:
     """Versions that a result depends on, as plain strings."""
+    import torch
+
     return {"helpers": __version__, "torch": str(torch.__version__), "python": platform.python_version()}

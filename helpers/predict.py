@@ -28,7 +28,7 @@ class Segmenter:
 
     def __init__(self, model: unet.UNet, settings: catalog.Settings, device: torch.device | str | None = None):
         self.device = torch.device(device or env.pick_device())
-        self.model, self.settings = model.to(self.device).eval(), settings
+        self.model, self.settings = model.to(self.device, memory_format=torch.channels_last).eval(), settings
         self.dataset = catalog.dataset(settings.dataset)
         self.about: dict = {}  # an export's own words: scores, what it was trained on, versions
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import augment, catalog
+from helpers import augment, catalog, files, masks
 
 HELEN = catalog.dataset("helen")
 
@@ -29,6 +29,29 @@ def test_flip_swaps_left_and_right_ids_and_nothing_else():
         assert ((labels.flip(2) == was) == (swapped == now)).all()
     again = augment.flip(flipped, swapped, HELEN.swaps)
     assert (again[0] == images).all() and (again[1] == labels).all()
+
+
+def is_viewer_left(label):
+    """Whether each left id lies to the left of its right partner, where both are seen."""
+    columns = np.arange(label.shape[1])
+    for left, right in HELEN.swaps:
+        if (label == left).any() and (label == right).any():
+            yield (columns * (label == left)).sum() / (label == left).sum() < (columns * (label == right)).sum() / (
+                label == right
+            ).sum()
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_left_is_left_in_a_mirrored_real_face(real_data, number):
+    path = sorted((real_data / "faces/helenstar_release/test").glob("*_label.png"))[number]
+    label = masks.read_label(path, 11)
+    photo = files.read_photo(path.with_name(path.name.replace("_label.png", "_image.jpg")))
+    mirrored, swapped = augment.flip(torch.tensor(photo)[None], torch.tensor(label)[None], HELEN.swaps)
+    assert (mirrored[0].numpy() == photo[:, ::-1]).all()
+    assert all(is_viewer_left(label)) and all(is_viewer_left(swapped[0].numpy()))
+    assert not all(is_viewer_left(label[:, ::-1]))  # without the swap it would be wrong
+    counts, after = np.bincount(label.ravel(), minlength=11), np.bincount(swapped.numpy().ravel(), minlength=11)
+    assert after.tolist() == counts[[0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10]].tolist()
 
 
 def test_void_stays_void_in_a_flip():
