@@ -97,7 +97,7 @@ def draw_attributes(rng: np.random.Generator, height: int, width: int) -> Face:
                   strength=u(0.6, 0.95)),
         nose=dict(width=u(0.17, 0.25), base=u(0.29, 0.38), bridge=u(0.07, 0.1)),
         mouth=dict(y=u(0.55, 0.63), half=u(0.22, 0.31), upper=u(0.055, 0.095),
-                   lower=u(0.08, 0.13), smile=n(0.035, 0.03),
+                   lower=u(0.08, 0.13), smile=max(n(0.035, 0.03), -0.015),
                    open=u(0.05, 0.2) if u() < 0.55 else 0.0, teeth=u() < 0.75, color=u(0, 1)),
         beard=float(u(0.35, 0.95)) if man and u() < 0.45 else 0.0, glasses=bool(u() < 0.15),
         makeup=float(u(0, 1)) if not man and u() < 0.5 else 0.0,
@@ -572,12 +572,11 @@ def hair_field(face: Face, canvas: Canvas) -> Callable[[tuple[slice, slice]], np
     x, y = unproject(face, xs, ys)
     part = rng.uniform(-0.4, 0.4)
     angle, radius = np.arctan2(x - part, -(y + 1.25)), np.hypot(x - part, y + 1.25)
-    wave = clouds(rng, *angle.shape, (face.scale / 8, face.scale / 18)) * (0.02 + 0.1 * face.curl)
+    wave = clouds(rng, *angle.shape, (face.scale / 7, face.scale / 20)) * (0.012 + 0.02 * face.curl)
     noise = rng.standard_normal(4096).astype(np.float32)
-    turns = (angle + wave * (1 + radius)) / (2 * np.pi)
-    strands = sum(np.interp(turns * k % 1 * 4095, np.arange(4096), smooth_line(noise, n)) * g
-                  for k, n, g in ((1, 24, 0.16), (1, 7, 0.12)))  # fmt: skip
-    curls = clouds(rng, *angle.shape, (face.scale / 10, face.scale / 22)) * 0.25 * face.curl
+    place = (angle + wave * (0.5 + radius)) / (2 * np.pi) % 1 * 4096
+    strands = sum(np.interp(place, np.arange(4096), smooth_line(noise, n)) * g for n, g in ((60, 0.12), (16, 0.13)))
+    curls = clouds(rng, *angle.shape, (face.scale / 9, face.scale / 20)) * 0.3 * face.curl
     sheen = 0.35 * np.exp(-(((radius - 0.55 - 0.2 * wave) / 0.16) ** 2)) * (0.6 + 0.5 * face.light[0] * np.sign(x))
     lit = (
         0.72
@@ -708,9 +707,9 @@ def draw_face(seed: int, size: tuple[int, int] | None = None) -> tuple[np.ndarra
     mouth(face, canvas)
     if face.beard:
         beard(face, canvas)
-    front_hair(face, canvas, hair)
     if face.glasses:
         glasses(face, canvas)
+    front_hair(face, canvas, hair)
     return develop(face, canvas.image), canvas.label
 
 
