@@ -10,6 +10,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 # The UNET_HOME of `make run` and `make notebooks`: a reader's data/ and runs/ are neither read nor written.
 HOME_DIR := build/home
+DEMO_RUN := $(HOME_DIR)/runs/helen/tuned-demo-sample
 # These count only when given to make itself; what a reader's shell happens to hold must not change a run.
 given = $(if $(findstring command line,$(origin $(1))),$($(1)))
 FRESH = rm -rf $(HOME_DIR) build/notebooks build/figures && unset RELEASE DATASET SCALE && \
@@ -33,8 +34,10 @@ test: $(STAMP) lint ## check the code, run the unit tests and the six notebooks 
 lab: $(STAMP) ## open JupyterLab on the first notebook
 	@$(PY) -m jupyterlab notebooks/01_restructure_data.ipynb $(LAB_ARGS)
 
-notebooks: $(STAMP) ## run the six on sample faces and keep their outputs in notebooks/, for a commit
+notebooks: $(STAMP) ## run the six on sample faces and keep outputs, weights and README's picture, for a commit
 	@$(FRESH) --scale demo --in-place
+	@cp $(DEMO_RUN)/weights.pt weights/helen-demo.pt && cd weights && sha256sum helen-demo.pt > SHA256SUMS
+	@cp $(DEMO_RUN)/figures/test_predictions.png figures/predictions.png
 
 badges: $(STAMP) ## write the Colab badge and the set-up cell into all six (OWNER=... REPO=...: on GitHub)
 	@$(PY) -m tools.badges $(if $(call given,OWNER)$(call given,REPO),"$(OWNER)/$(REPO)")

@@ -118,7 +118,7 @@ RECIPES: dict[str, dict[str, dict]] = {"helen": {"seed": SEED, "tuned": dict(rec
 
 SCALES: dict[str, dict] = {
     "full": dict(size=256, width=64, batch=10, epochs=30),  # the write-up's sizes: for a GPU
-    "demo": dict(size=128, width=16, batch=4, epochs=14),  # minutes on two cores
+    "demo": dict(size=128, width=16, batch=4, epochs=16),  # minutes on two cores
     "smoke": dict(size=64, width=8, batch=4, epochs=2),  # seconds: what the tests run
 }
 SAMPLES: dict[str, tuple[int, int]] = {"full": (800, 200), "demo": (320, 60), "smoke": (24, 8)}  # drawn train, test

@@ -733,7 +733,8 @@ def develop(face: Face, image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     ramp = 1 + face.light[0] * 0.18 * np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
     balance = 1 + rng.normal(0, 0.04, 3)
-    image = np.clip(image * ramp * balance * rng.uniform(0.85, 1.15), 0, 1) ** rng.uniform(0.85, 1.15)
+    exposure = rng.uniform(0.95, 1.15) * (1.17 - 0.3 * face.skin.mean())  # as a camera measures it
+    image = np.clip(image * ramp * balance * exposure, 0, 1) ** rng.uniform(0.8, 1.05)
     blurred = to_image(image).filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.0)))
     noise = rng.standard_normal((height, width), dtype=np.float32)[..., None] * rng.uniform(1, 6)
     return np.clip(np.asarray(blurred, np.float32) + noise, 0, 255).astype(np.uint8)

@@ -81,6 +81,9 @@ class Trainer:
         self.history: list[dict] = []
         self._resume()
 
+    def __repr__(self) -> str:
+        return f"Trainer(run={self.run!r}, epoch {self.progress:.2f}, step {self.step}, next rate {self.lr:.1e})"
+
     # --- the learning rate ---------------------------------------------------------------------------------------
 
     @property

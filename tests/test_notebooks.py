@@ -91,7 +91,7 @@ def not_ours(folder: str, names: list[str]) -> list[str]:
     """What a copy of the repository leaves out: caches, environments, what runs made, a reader's data."""
     if Path(folder) == REPO / "data":
         return [name for name in names if name != "README.md"]
-    made = {"build", "runs", "__pycache__", "tests", "benchmarks"}
+    made = {"build", "runs", "__pycache__", "tests"}
     venvs = {name for name in names if (Path(folder) / name / "pyvenv.cfg").exists()}
     special = {name for name in names if not ((path := Path(folder) / name).is_file() or path.is_dir())}
     return [name for name in names if name.startswith(".") or name in made | venvs | special]
