@@ -357,85 +357,76 @@ def nose(face: Face, canvas: Canvas) -> None:
     if box is None:
         return
     canvas.label[box][canvas.alpha(points, box) >= 0.5] = NOSE
-    dark = 1 if face.light[0] > 0 else -1  # the side away from the light
-    for side, amount in ((-dark, 0.8), (dark, 0.93)):
-        flank = np.array(
-            [
-                (side * b * 0.8, -0.2),
-                (side * b * 1.6, 0.0),
-                (side * w, y - 0.08),
-                (side * w * 0.5, y - 0.1),
-                (side * b * 0.6, 0),
-            ]
-        )
-        canvas.shade(box, canvas.alpha(smooth(project(face, flank, 0.95)), box, s * 0.03), amount)
-    under = np.array([(-w * 0.9, y), (0, y + 0.02), (w * 0.9, y), (w * 0.5, y + 0.1), (-w * 0.5, y + 0.1)])
-    canvas.shade(box, canvas.alpha(smooth(project(face, under, 0.95)), box, s * 0.025), 0.72)
+
+    def soft(shape, depth, blur):
+        return canvas.alpha(smooth(project(face, np.array(shape), depth)), box, s * blur)
+
+    lit = 1 if face.light[0] > 0 else -1
+    for side, factor in ((-lit, 0.8), (lit, 0.93)):
+        flank = [(b * 0.8, -0.2), (b * 1.6, 0.0), (w, y - 0.08), (w * 0.5, y - 0.1), (b * 0.6, 0)]
+        canvas.shade(box, soft([(side * x, yy) for x, yy in flank], 0.95, 0.03), factor)
+    under = [(-w * 0.9, y), (0, y + 0.02), (w * 0.9, y), (w * 0.5, y + 0.1), (-w * 0.5, y + 0.1)]
+    canvas.shade(box, soft(under, 0.95, 0.025), 0.72)
     for side in (-1, 1):
-        hole = np.array(
-            [
-                (side * w * 0.25, y - 0.005),
-                (side * w * 0.5, y - 0.035),
-                (side * w * 0.72, y - 0.005),
-                (side * w * 0.45, y + 0.02),
-            ]
-        )
-        canvas.shade(box, canvas.alpha(smooth(project(face, hole, 1.0)), box, s * 0.008), 0.35)
-        wing = project(
-            face, np.array([(side * w * 0.8, y - 0.13), (side * w * 1.02, y - 0.05), (side * w * 0.82, y + 0.02)]), 0.97
-        )
-        canvas.line(wing, face.skin * 0.45, s * 0.02, 0.45, s * 0.008)
-    tip = np.array([(-0.04, y - 0.16), (0.04, y - 0.16), (0.04, y - 0.08), (-0.04, y - 0.08)]) + (
-        face.light[0] * 0.05,
-        0,
-    )
-    canvas.lay(
-        box, canvas.alpha(smooth(project(face, tip, 1.1)), box, s * 0.025) * 0.3, np.minimum(face.skin * 1.5 + 0.1, 1)
-    )
+        hole = [(w * 0.25, y - 0.005), (w * 0.5, y - 0.035), (w * 0.72, y - 0.005), (w * 0.45, y + 0.02)]
+        canvas.shade(box, soft([(side * x, yy) for x, yy in hole], 1.0, 0.008), 0.35)
+        wing = np.array([(side * w * 0.8, y - 0.13), (side * w * 1.02, y - 0.05), (side * w * 0.82, y + 0.02)])
+        canvas.line(project(face, wing, 0.97), face.skin * 0.45, s * 0.02, 0.45, s * 0.008)
+    corners = ((-0.04, y - 0.16), (0.04, y - 0.16), (0.04, y - 0.08), (-0.04, y - 0.08))
+    tip = [(x + face.light[0] * 0.05, yy) for x, yy in corners]
+    canvas.lay(box, soft(tip, 1.1, 0.025) * 0.3, np.minimum(face.skin * 1.5 + 0.1, 1))
+
+
+def almond(face: Face, side: int) -> np.ndarray:
+    """The opening between the lids [16,2]: the upper edge first, nine points from the inner corner."""
+    e = face.eye
+    half, lid = e["half"], e["half"] * e["open"]
+    t = np.linspace(0, np.pi, 9)
+    upper = np.stack((-np.cos(t) * half, -(np.sin(t) ** 0.8) * lid * 1.05), 1)
+    lower = np.stack((np.cos(t[1:-1]) * half, np.sin(t[1:-1]) * lid * 0.62), 1)
+    points = np.concatenate((upper, lower)) * (side, 1)
+    points[:, 1] -= e["slant"] * points[:, 0] * side / half * 0.5  # outer corners up or down
+    return points + (e["x"] * side, e["y"])
 
 
 def eye(face: Face, canvas: Canvas, side: int) -> None:
-    """Lids, sclera, iris, pupil, catch-light; side -1 is the viewer's left."""
-    e, s = face.eye, face.scale
-    x, half, lid = e["x"] * side, e["half"], e["half"] * e["open"]
-    t = np.linspace(0, np.pi, 9)
-    upper = np.stack((-np.cos(t) * half, -(np.sin(t) ** 0.8) * lid * 1.05 - np.cos(t) * 0 * lid), 1)
-    lower = np.stack((np.cos(t[1:-1]) * half, np.sin(t[1:-1]) * lid * 0.62), 1)
-    almond = np.concatenate((upper, lower)) * (side, 1)
-    almond[:, 1] -= e["slant"] * almond[:, 0] * side / half * 0.5  # outer corners up or down
-    almond += (x, e["y"])
-    points = smooth(project(face, almond), 4)
+    """Socket, sclera, iris and lids; side -1 is the viewer's left."""
+    s, edge = face.scale, almond(face, side)
+    points = smooth(project(face, edge), 4)
     box = canvas.box(points, 0.12 * s)
     if box is None:
         return
     mask = canvas.alpha(points, box)
-    socket = canvas.alpha(points, box, s * 0.03)
-    canvas.shade(box, socket, 0.7 - 0.2 * face.makeup)
+    canvas.shade(box, canvas.alpha(points, box, s * 0.03), 0.7 - 0.2 * face.makeup)
     canvas.label[box][mask >= 0.5] = LE if side < 0 else RE
     bright = np.clip(0.5 + 0.5 * face.light[2] + 0.1 * side * face.light[0], 0.5, 1)
     canvas.lay(box, mask, np.array([0.9, 0.87, 0.85]) * bright * (0.75 + 0.25 * face.skin.mean()))
-    center = np.array([(x + e["gaze"] * half, e["y"] - lid * 0.25)])
+    iris(face, canvas, side, points, box, mask)
+    canvas.line(project(face, edge[:9]), face.hair * 0.25, s * (0.022 + 0.016 * face.makeup), 0.85, s * 0.004)
+    crease = project(face, edge[1:8] + (0, -0.045 - 0.02 * face.eye["open"]))
+    canvas.line(crease, face.skin * 0.42, s * 0.014, 0.6, s * 0.006)
+    canvas.line(project(face, edge[9:] + (0, 0.03)), face.skin * 0.6, s * 0.015, 0.35, s * 0.01)
+
+
+def iris(face: Face, canvas: Canvas, side: int, points: np.ndarray, box: tuple[slice, slice], mask: np.ndarray) -> None:
+    """Limbal ring, iris, pupil, the upper lid's shadow and the catch-light, all within the eye's mask."""
+    e, s = face.eye, face.scale
+    lid = e["half"] * e["open"]
+    center = np.array([(e["x"] * side + e["gaze"] * e["half"], e["y"] - lid * 0.25)])
     circle = np.stack((np.cos(np.linspace(0, 6.2, 24)), np.sin(np.linspace(0, 6.2, 24))), 1)
 
     def disc(radius, color, shift=(0.0, 0.0), opacity=1.0, blur=0.0):
         ring = project(face, center + shift + circle * radius)
         canvas.lay(box, canvas.alpha(ring, box, blur) * mask * opacity, color)
 
-    iris = half * 0.48
-    disc(iris, e["iris"] * 0.4)
-    disc(iris * 0.86, e["iris"] * 1.1, blur=s * 0.006)
-    disc(iris * 0.42, (0.02, 0.02, 0.02))
-    glint = np.sign(face.light[0] or 1) * iris * 0.35
-    top = canvas.alpha(points + (0, -0.035 * s), box, s * 0.012)  # what the upper lid keeps in the light
-    canvas.shade(box, mask * (1 - top), 0.9)
-    lid_shadow = canvas.alpha(points + (0, lid * s * 0.4), box, s * 0.012)
-    canvas.shade(box, mask * (1 - lid_shadow), 0.55)
-    disc(iris * 0.17, (1, 1, 1), (glint, -iris * 0.3), 0.9)
-    lash = project(face, almond[:9])
-    canvas.line(lash, face.hair * 0.25, s * (0.022 + 0.016 * face.makeup), 0.85, s * 0.004)
-    crease = project(face, almond[1:8] + (0, -0.045 - 0.02 * e["open"]))
-    canvas.line(crease, face.skin * 0.42, s * 0.014, 0.6, s * 0.006)
-    canvas.line(project(face, almond[9:] + (0, 0.03)), face.skin * 0.6, s * 0.015, 0.35, s * 0.01)
+    radius = e["half"] * 0.48
+    disc(radius, e["iris"] * 0.4)
+    disc(radius * 0.86, e["iris"] * 1.1, blur=s * 0.006)
+    disc(radius * 0.42, (0.02, 0.02, 0.02))
+    for drop, factor in ((-0.035 * s, 0.9), (lid * s * 0.4, 0.55)):
+        lit = canvas.alpha(points + (0, drop), box, s * 0.012)
+        canvas.shade(box, mask * (1 - lit), factor)
+    disc(radius * 0.17, (1, 1, 1), (np.sign(face.light[0] or 1) * radius * 0.35, -radius * 0.3), 0.9)
 
 
 def brow(face: Face, canvas: Canvas, side: int) -> None:
