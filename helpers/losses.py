@@ -7,15 +7,20 @@ from torch.nn import functional as F
 from .masks import VOID
 
 
+def ids_and_seen(target: Tensor) -> tuple[Tensor, Tensor]:
+    """int64[B,H,W] -> ids int64[B,N] with void as 0, and f32[B,N]: 1 where the pixel counts, 0 on void."""
+    ids = target.flatten(1)
+    seen = ids != VOID
+    return ids.where(seen, 0), seen.float()
+
+
 def class_sums(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over the pixels of p*t, p and t for each image and class: three f32[B,C].
 
     p = soft-max of the logits, t = the target as 0/1. Taken from ids: no one-hot float image is made.
     """
     p = logits.float().softmax(1).flatten(2)  # [B,C,N]
-    ids = target.flatten(1)  # [B,N]
-    seen = (ids != VOID).to(p.dtype)
-    ids = ids.where(ids != VOID, 0)
+    ids, seen = ids_and_seen(target)
     p_true = p.gather(1, ids[:, None]).squeeze(1) * seen  # probability of the true class, 0 on void
     zeros = p.new_zeros(p.shape[:2])
     overlap = zeros.scatter_add(1, ids, p_true)
@@ -47,9 +52,31 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return total / (target != VOID).sum().clamp_min(1)
 
 
+def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy, averaged within each class of each image and then over the classes present -> scalar >= 0.
+
+    A pixel of an eye weighs as much more than one of the background as the eye is smaller.
+    """
+    nll = F.cross_entropy(logits.float(), target, ignore_index=VOID, reduction="none").flatten(1)
+    ids, seen = ids_and_seen(target)
+    zeros = nll.new_zeros(logits.shape[:2])
+    total, count = zeros.scatter_add(1, ids, nll), zeros.scatter_add(1, ids, seen)
+    return (total / count.clamp_min(1)).sum() / (count > 0).sum().clamp_min(1)
+
+
 def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
-    """Dice + cross-entropy -> scalar >= 0: Dice keeps the small classes, cross-entropy the calibration."""
-    return dice(logits, target) + cross_entropy(logits, target)
+    """Dice + the mean of both cross-entropies -> scalar >= 0.
+
+    Where p of a small class is near 0, Dice has no gradient (it is multiplied by p) and the plain cross-entropy a
+    tiny one: the class can stay lost for good. The balanced one finds it; Dice and the plain one then set its size.
+    """
+    return dice(logits, target) + (cross_entropy(logits, target) + balanced_cross_entropy(logits, target)) / 2
 
 
-LOSSES = {"dice_seed": dice_seed, "dice": dice, "cross_entropy": cross_entropy, "dice_ce": dice_ce}
+LOSSES = {
+    "dice_seed": dice_seed,
+    "dice": dice,
+    "cross_entropy": cross_entropy,
+    "balanced_cross_entropy": balanced_cross_entropy,
+    "dice_ce": dice_ce,
+}

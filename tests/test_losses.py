@@ -58,6 +58,30 @@ def test_cross_entropy_by_hand_and_as_pytorch_has_it():
     torch.testing.assert_close(losses.cross_entropy(LOGITS, TARGET), F.cross_entropy(LOGITS, TARGET))
 
 
+def test_balanced_cross_entropy_by_hand():
+    """Three pixels of class 0, one of class 1, each class's mean counts the same; class 2 is absent."""
+    logits = torch.zeros(1, 3, 2, 2)
+    logits[0, 0] = math.log(2)  # probabilities 1/2, 1/4, 1/4 everywhere
+    target = torch.tensor([[[0, 0], [0, 1]]])
+    assert losses.balanced_cross_entropy(logits, target).item() == pytest.approx((math.log(2) + math.log(4)) / 2)
+    expected = losses.dice(logits, target) + (1.5 * math.log(2) + 1.25 * math.log(2)) / 2
+    torch.testing.assert_close(losses.dice_ce(logits, target), expected)
+
+
+def test_a_lost_small_class_is_found_by_the_balanced_part():
+    """One pixel in 4096 of a class that the network gives no chance: its gradient there."""
+    grads = {}
+    for name in ("dice", "cross_entropy", "dice_ce"):
+        logits = torch.zeros(1, 2, 64, 64)
+        logits[:, 1] = -10.0
+        logits.requires_grad_()
+        target = torch.zeros(1, 64, 64, dtype=torch.int64)
+        target[0, 5, 5] = 1
+        losses.LOSSES[name](logits, target).backward()
+        grads[name] = -logits.grad[0, 1, 5, 5].item()
+    assert grads["dice"] < 1e-3 and grads["cross_entropy"] < 1e-3 and grads["dice_ce"] > 0.2
+
+
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_void_pixels_have_no_say(name):
     """The loss of an image whose lower half is void is the loss of its upper half; no gradient reaches void."""
