@@ -13,7 +13,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
 from . import files, masks
@@ -443,6 +443,7 @@ def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset) -> Figure
         axes.set_ylabel(title, fontsize=TEXT, color=INK)
         axes.tick_params(labelbottom=key == "lr")
     _share_epochs(figure, runs)
+    figure.axes[1].set_ylim(0, 1)
     _rate_axis(figure.axes[-1])
     if any(runs):
         handles, names = figure.axes[0].get_legend_handles_labels()
@@ -456,9 +457,11 @@ def _column(rows: list[dict], key: str) -> np.ndarray:
 
 
 def _line(axes: Axes, rows: list[dict], key: str, color, name: str) -> None:
-    """A history column over epochs; dots too while there are few rows."""
+    """A history column over epochs; dots too while there are few rows. A row without the value breaks no line."""
     marker = "o" if len(rows) <= 40 else ""
-    axes.plot(_column(rows, "epoch"), _column(rows, key), color=color, marker=marker, ms=3, lw=1.6, label=name)
+    epochs, values = _column(rows, "epoch"), _column(rows, key)
+    known = ~np.isnan(values)
+    axes.plot(epochs[known], values[known], color=color, marker=marker, ms=3, lw=1.6, label=name)
 
 
 def _notes(axes: Axes, rows: list[dict], color) -> None:
@@ -483,6 +486,7 @@ def _share_epochs(figure: Figure, runs: dict[str, list[dict]]) -> None:
     pad = 0.03 * (np.ptp(epochs) or 1.0)
     for axes in figure.axes:
         axes.set_xlim(epochs.min() - pad, epochs.max() + pad)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.axes[-1].set_xlabel("epoch", fontsize=TEXT, color=INK)
 
 
@@ -583,7 +587,7 @@ def _boxes(rows: list[dict], depth: int, step: float, width: float) -> tuple[lis
     sizes = [row["output"][-2] for row in rows[: depth + 1]]
     heights = [max(16.0, 110 * math.sqrt(size / sizes[0])) for size in sizes]
     pitch = np.cumsum([0] + [h + 3 * LINE for h in heights])
-    height = pitch[-1] + 62
+    height = pitch[-1] + 76
     levels = [0, *range(depth + 1), *reversed(range(depth)), 0]
     shapes = [rows[0]["input"]] + [row["output"] for row in rows]
     boxes = []
@@ -668,4 +672,4 @@ def _key(figure: Figure, weights: int) -> None:
         handlelength=1.2, handleheight=0.6,
     )  # fmt: skip
     text = f"above each block: channels (bold), weights, height × width; {weights:,} weights in all"
-    figure.text(0.5, 44 / figure.bbox.height, text, ha="center", va="bottom", fontsize=SMALL, color=MUTED)
+    figure.text(0.5, 34 / figure.bbox.height, text, ha="center", va="bottom", fontsize=SMALL, color=MUTED)

@@ -1,0 +1,132 @@
+"""Figures show the numbers that they are given."""
+
+import math
+import threading
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.patches import Rectangle
+
+from helpers import catalog, plots, unet
+from helpers.errors import DataError
+
+HELEN = catalog.dataset("helen")
+RNG = np.random.default_rng(0)
+PHOTOS = [RNG.integers(0, 256, (40 + 9 * i, 60, 3), dtype=np.uint8) for i in range(3)]
+LABELS = [RNG.integers(0, 11, (40 + 9 * i, 60), dtype=np.uint8) for i in range(3)]
+
+
+def history(epochs=5, start=0.2):
+    return [
+        {"epoch": e, "step": 10 * e, "loss": 3 / e, "lr": 1e-3 / e, "f1_overall": start + 0.1 * e, "note": ""}
+        | {f"f1_{name}": 0.05 * e for name in HELEN.classes}
+        for e in range(1, epochs + 1)
+    ]
+
+
+def texts(figure):
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def test_colorize_gives_the_catalogue_s_colours_and_refuses_the_rest():
+    label = np.arange(11, dtype=np.uint8)[None]
+    assert [tuple(c) for c in plots.colorize(label, HELEN)[0].tolist()] == list(HELEN.colors)
+    void = plots.colorize(np.array([[255]], np.uint8), HELEN)[0, 0]
+    assert tuple(void) not in HELEN.colors
+    with pytest.raises(DataError, match="11"):
+        plots.colorize(np.array([[11]], np.uint8), HELEN)
+
+
+def test_error_map_marks_the_wrong_pixels_and_never_void():
+    truth, guess = np.array([[0, 1, 10, 255]], np.uint8), np.array([[0, 6, 10, 3]], np.uint8)
+    right, wrong, also_right, void = (tuple(c) for c in plots.error_map(truth, guess)[0].tolist())
+    assert right == also_right and wrong not in (right, void)
+
+
+def test_a_figure_shows_photos_and_labels_of_other_sizes():
+    one_row = plots.predictions(PHOTOS[:1], LABELS[:1], LABELS[:1], HELEN)
+    assert len(plots.predictions(PHOTOS, LABELS, LABELS, HELEN).axes) == 3 * len(one_row.axes)
+    assert len(plots.pairs(PHOTOS, LABELS, HELEN).axes) >= 6
+    names = [text.get_text() for text in plots.pairs(PHOTOS, LABELS, HELEN).legends[0].get_texts()]
+    assert names == list(HELEN.classes)
+
+
+def test_bars_have_the_scores_height_and_the_intervals_length():
+    scores = {"bg": 0.9, "face": 0.5, "nose": math.nan}
+    figure = plots.f1_bars(scores, {"bg": (0.8, 0.95), "face": (0.4, 0.6)}, {"bg": 0.7})
+    heights = [patch.get_height() for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    assert heights[:2] == [0.9, 0.5] and math.isnan(heights[2])
+    assert {"0.900", "0.500", "absent"} <= set(texts(figure))
+    bars = figure.axes[0].collections[0].get_segments()
+    assert [sorted(segment[:, 1].round(6)) for segment in bars[:2]] == [[0.8, 0.95], [0.4, 0.6]]
+
+
+def test_confusion_shows_shares_of_the_rows():
+    matrix = np.zeros((11, 11), np.int64)
+    matrix[0, 0], matrix[0, 1], matrix[1, 1] = 30, 10, 7
+    assert {"0.75", "0.25", "1.00"} <= set(texts(plots.confusion(matrix, HELEN)))
+
+
+def test_curves_draw_each_run_and_mark_each_note():
+    rows = history()
+    note = {**dict.fromkeys(rows[0], math.nan), "epoch": 2.5, "step": 25, "lr": 1e-4, "note": "lr 1e-04"}
+    figure = plots.curves({"a": [*rows[:2], note, *rows[2:]], "b": history(start=0.1)}, HELEN)
+    for axes in figure.axes:
+        dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
+        assert [line.get_xdata()[0] for line in dashed] == [2.5]
+        assert "lr 1e-04" in [text.get_text() for text in axes.texts]
+    losses = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
+    assert len(losses) == 2 and losses[0].get_ydata().tolist() == [
+        3 / e for e in range(1, 6)
+    ]  # the note breaks no line
+
+
+@pytest.mark.parametrize("rows", [[], history(1)])
+def test_short_histories_draw(rows):
+    assert len(plots.png(plots.curves(rows, HELEN))) > 1000
+    if not rows:
+        assert any("no epoch" in text.get_text() for text in plots.curves(rows, HELEN).texts)
+
+
+def test_class_curves_name_every_class_with_its_last_value():
+    shown = texts(plots.class_curves(history(), HELEN))
+    assert all(f"{name} 0.250" in shown for name in HELEN.classes)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 5])
+def test_architecture_has_a_box_a_block_and_no_text_on_another(depth):
+    with torch.device("meta"):
+        rows = unet.trace(unet.UNet(11, depth=depth), torch.empty(1, 3, 256, 256))
+    figure = plots.architecture(rows)
+    boxes = [patch.get_gid() for patch in figure.axes[0].patches if patch.get_gid()]
+    assert sorted(boxes) == sorted(["photo", *[row["name"] for row in rows]])
+    figure.canvas.draw()
+    drawn = [*figure.axes[0].texts, *figure.texts]
+    extents = [text.get_window_extent().shrunk(0.98, 0.9) for text in drawn]
+    pairs = [(a, b) for i, a in enumerate(extents) for b in extents[i + 1 :]]
+    assert not any(a.overlaps(b) for a, b in pairs)
+
+
+def test_shares_bars_have_the_shares_length():
+    values = np.linspace(0.01, 0.3, 11)
+    widths = [patch.get_width() for patch in plots.shares(values, HELEN).axes[0].patches]
+    assert np.allclose(sorted(widths), sorted(values)) or np.allclose(np.ptp(widths), np.ptp(values))
+
+
+def test_the_same_input_gives_the_same_png_in_any_thread():
+    found = []
+
+    def draw():
+        found.append(plots.png(plots.predictions(PHOTOS, LABELS, LABELS[::1], HELEN)))
+
+    draw()
+    thread = threading.Thread(target=draw)
+    thread.start()
+    thread.join()
+    assert found[0] == found[1] and found[0][:4] == b"\x89PNG"
+
+
+def test_save_is_whole(tmp_path):
+    plots.save(plots.dice_example(np.eye(4) * 0.5, np.eye(4), 0.25), tmp_path / "a" / "d.png")
+    assert (tmp_path / "a" / "d.png").read_bytes()[:4] == b"\x89PNG" and len(list((tmp_path / "a").iterdir())) == 1
