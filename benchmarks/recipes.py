@@ -1,0 +1,71 @@
+"""The two recipes on the same data at the same size: histories, and F1 on the test photos.
+
+    SCALE=demo python -m benchmarks.recipes
+
+Works on what notebook 01 prepared under UNET_HOME, in runs of its own. Goes on where it was stopped. Writes
+benchmarks/results/recipes.csv (the histories, which notebook 04 draws) and recipes.txt (scores, machine, versions,
+date).
+"""
+
+import csv
+import datetime
+import io
+import os
+import platform
+
+from helpers import catalog, env, files, metrics, predict, preprocess
+from helpers.trainer import Trainer
+
+RESULTS = env.REPO / "benchmarks" / "results"
+
+
+def trained(recipe: str) -> Trainer:
+    """A finished training of the recipe at the chosen scale."""
+    settings = catalog.settings(env.chosen_dataset(), recipe, env.chosen_scale())
+    run = f"benchmark-{recipe}-{settings.scale}-{env.source()}"
+    return Trainer(settings, preprocess.open_arrays(settings.dataset, settings.size), run).fit(settings.epochs)
+
+
+def test_scores(trainer: Trainer) -> dict[str, float]:
+    """F1 of the best epoch's weights on the test photos at their own sizes."""
+    test = preprocess.pairs(trainer.dataset.name, "test")
+    out = trainer.folder / "predictions"
+    faults = predict.predict_files(predict.load(trainer.folder / "best.pt"), {i: photo for i, photo, _ in test}, out)
+    assert not faults, faults
+    _, matrices = metrics.folder_matrices(test[0][2].parent, out, trainer.dataset, [i for i, *_ in test])
+    pooled = matrices.sum(0)
+    return metrics.scores(pooled, trainer.dataset) | {"mean of parts": metrics.mean_of_parts(pooled, trainer.dataset)}
+
+
+def machine() -> str:
+    """One line: date, processor, cores, versions."""
+    versions = ", ".join(f"{k} {v}" for k, v in env.versions().items())
+    return f"{datetime.date.today()}, {platform.machine()}, {env.cores()} cores, {env.pick_device()}, {versions}"
+
+
+def histories(trainers: dict[str, Trainer]) -> str:
+    """All rows as CSV with a column `run`."""
+    text = io.StringIO()
+    rows = [{"run": name} | row for name, trainer in trainers.items() for row in trainer.history]
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def main() -> None:
+    """Train both, score both, write both files."""
+    trainers = {recipe: trained(recipe) for recipe in ("tuned", "seed")}
+    scores = {recipe: test_scores(trainer) for recipe, trainer in trainers.items()}
+    settings = trainers["tuned"].settings
+    sizes = f"{settings.size} px, width {settings.width}, batch {settings.batch}, {settings.epochs} epochs"
+    counts = ", ".join(f"{len(part)} {split}" for split, part in trainers["tuned"].arrays.items())
+    lines = [machine(), f"{settings.dataset} ({env.source()}): {counts}; {sizes}", f"{'':15}{'tuned':>8}{'seed':>8}"]
+    lines += [f"{name:15}{scores['tuned'][name]:8.4f}{scores['seed'][name]:8.4f}" for name in scores["tuned"]]
+    files.write_atomic(RESULTS / "recipes.txt", ("\n".join(lines) + "\n").encode())
+    files.write_atomic(RESULTS / "recipes.csv", histories(trainers).encode())
+    print(*lines, sep=os.linesep)
+
+
+if __name__ == "__main__":
+    main()
