@@ -23,7 +23,10 @@ def trained(recipe: str) -> Trainer:
     """A finished training of the recipe at the chosen scale."""
     settings = catalog.settings(env.chosen_dataset(), recipe, env.chosen_scale())
     run = f"benchmark-{recipe}-{settings.scale}-{env.source()}"
-    return Trainer(settings, preprocess.open_arrays(settings.dataset, settings.size), run).fit(settings.epochs)
+    trainer = Trainer(settings, preprocess.open_arrays(settings.dataset, settings.size), run).fit(settings.epochs)
+    if trainer.epoch < settings.epochs:
+        raise SystemExit("interrupted: run it again to go on")
+    return trainer
 
 
 def test_scores(trainer: Trainer) -> dict[str, float]:

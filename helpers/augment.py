@@ -69,6 +69,8 @@ def affine(u: Tensor) -> Tensor:
 
 def warp(images: Tensor, labels: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
     """Move f32[B,3,H,W] bilinearly and uint8[B,H,W] by nearest pixel; what comes from outside is reflected / void."""
+    if images.device.type == "mps":  # before torch 2.11 grid_sample read other layouts wrongly there
+        images = images.contiguous()
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     shifted = labels[:, None].float() - VOID  # outside, grid_sample pads with 0, which then is void

@@ -100,6 +100,23 @@ class Settings:
     epochs: int = 30
     seed: int = 0
 
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if hasattr(value, "item"):  # numpy's and torch's numbers, which a checkpoint must not hold
+                object.__setattr__(self, name, value.item())
+        for name, least in (
+            ("size", 2**self.depth),
+            ("width", 1),
+            ("depth", 1),
+            ("batch", 1),
+            ("epochs", 1),
+            ("seed", 0),
+        ):
+            if getattr(self, name) < least:
+                raise UNetError(f"settings: {name} is {getattr(self, name)}, it must be at least {least}")
+        if not (self.lr > 0 and self.clip > 0 and 0 <= self.average < 1 and self.std > 0):
+            raise UNetError("settings: lr, clip and std must be above 0, average from 0 to below 1")
+
     def but(self, **changes) -> "Settings":
         """The same settings with some changed."""
         return replace(self, **changes)

@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 
 from . import catalog, env, files, unet
-from .errors import CheckpointError
+from .errors import CheckpointError, UNetError
 
 EXPORT = "unet-export-1"  # what `kind` says in an export
+# What torch.load raises on files cut or altered anywhere, as found by altering some thousand of them
+DAMAGED = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile)
 LIMIT = 1 << 30  # bytes that are taken from an address at most
 
 
@@ -33,8 +35,9 @@ def read(source: Path | io.BytesIO, name: str) -> dict:
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{name}: refused, it holds more than weights and plain values, or is damaged; "
                               "take it from its author again") from error  # fmt: skip
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{name}: cannot be read ({error}); delete it or take a fresh copy") from error
+    except DAMAGED as error:
+        reason = files.why(error, source) if isinstance(source, Path) else error
+        raise CheckpointError(f"{name}: cannot be read ({reason}); delete it or take a fresh copy") from error
 
 
 def latest(folder: Path) -> tuple[dict, str] | None:
@@ -43,7 +46,7 @@ def latest(folder: Path) -> tuple[dict, str] | None:
     CheckpointError if there are files but none can be read: a run is never started over silently.
     """
     faults = []
-    for name in ("last.pt", "previous.pt"):
+    for name in ("last.new", "last.pt", "previous.pt"):  # the first is whole, but a kill came before its renaming
         if not (folder / name).exists():
             continue
         try:
@@ -99,10 +102,10 @@ def read_export(where: Path | str) -> tuple[unet.UNet, catalog.Settings, dict]:
     state = read(fetch(where) if remote else Path(where), name)
     if not isinstance(state, dict) or state.get("kind") != EXPORT:
         raise CheckpointError(f"{name}: not an export of this project; write one with trainer.export(path)")
-    settings = catalog.Settings(**state["settings"])
-    model = unet.build(settings, len(state["classes"]))
     try:
+        settings = catalog.Settings(**state["settings"])
+        model = unet.build(settings, len(state["classes"]))
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state["weights"].items()})
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, LookupError, AttributeError, UNetError) as error:
         raise CheckpointError(f"{name}: weights do not fit the network it describes; take a fresh copy") from error
     return model.eval(), settings, state

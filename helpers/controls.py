@@ -17,10 +17,14 @@ def uploaded(value: dict | tuple) -> list[bytes]:
     return [bytes(entry["content"]) for entry in entries]
 
 
-def parse_bytes(segmenter: Segmenter, data: bytes) -> bytes:
-    """An encoded photo -> PNG of its parse; ValueError (or another of files.UNREADABLE) if it is no photo."""
+def decode(data: bytes) -> np.ndarray:
+    """An encoded photo -> uint8 [H,W,3], upright; one of files.UNREADABLE if it is none."""
     with Image.open(io.BytesIO(data)) as image:
-        photo = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        return files.to_rgb(ImageOps.exif_transpose(image))
+
+
+def parse(segmenter: Segmenter, photo: np.ndarray) -> bytes:
+    """uint8 [H,W,3] -> PNG of its parse."""
     return plots.png(plots.parse(photo, segmenter.predict([photo])[0], segmenter.dataset))
 
 
@@ -34,10 +38,12 @@ def upload(segmenter: Segmenter) -> ipywidgets.VBox:
         for data in uploaded(change["new"]):
             message.value = "parsing ..."
             try:
-                picture.value = as_html(parse_bytes(segmenter, data))
-                message.value = ""
+                photo = decode(data)
             except files.UNREADABLE as error:
                 message.value = f"This file cannot be read as a photo ({type(error).__name__}): try a JPEG or PNG."
+                continue
+            picture.value = as_html(parse(segmenter, photo))
+            message.value = ""
 
     button.observe(show, names="value")
     return box

@@ -49,13 +49,23 @@ def sha256(path: Path) -> str:
 
 def why(error: Exception, path: Path) -> str:
     """What PIL says, without the machine's folders, which it quotes."""
-    return str(error).replace(str(path), Path(path).name)
+    quoted = repr(str(path))[1:-1]  # on Windows with doubled backslashes
+    return str(error).replace(quoted, Path(path).name).replace(str(path), Path(path).name)
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A decoded picture of any mode -> uint8 [H,W,3]; 16 bits are scaled, which PIL alone would clip to white."""
+    if image.mode == "F":
+        raise ValueError("a picture of floating-point numbers has no defined white")
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
 
 
 def read_photo(path: Path) -> np.ndarray:
     """Photo file -> uint8 [H,W,3] RGB, turned upright as its EXIF says; DataError names an unreadable file."""
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return to_rgb(ImageOps.exif_transpose(image))
     except UNREADABLE as error:
         raise DataError(f"{Path(path).name}: cannot be read as a photo ({why(error, path)}); replace it") from error

@@ -111,7 +111,10 @@ def main(arguments: list[str] | None = None) -> int:
         kinds = ", ".join(sorted(PHOTO_SUFFIXES))
         print(f"error: no photos in {options.photos}: give a folder of {kinds}", file=sys.stderr)
         return 1
-    twins = len(found) != len({p.stem for p in found})  # a.jpg and a.png would write the same a.png
+    if options.out.resolve() == options.photos.resolve():
+        print("error: OUT_DIR is PHOTOS_DIR, so label maps would replace photos: give another folder", file=sys.stderr)
+        return 1
+    twins = len(found) != len({p.stem.casefold() for p in found})  # a.jpg and a.png would write the same a.png
     try:
         segmenter = load(options.weights)
         faults = predict_files(segmenter, {p.name if twins else p.stem: p for p in found}, options.out)

@@ -41,7 +41,7 @@ class Arrays:
     images: np.ndarray
     labels: np.ndarray
     ids: list[str]
-    fingerprint: str  # of the files that they were built from
+    content: str  # checksum of images and labels: the same data has the same, wherever it was copied
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -97,6 +97,9 @@ def build(dataset: str, split: str, size: int) -> None:
         write_arrays(work, samples, size, len(catalog.dataset(dataset).classes), split)
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)
+    except OSError as error:  # Windows does not replace what another notebook has open
+        raise DataError(f"{env.shown(target)} cannot be replaced ({error.strerror}): restart the kernels of the other "
+                        "notebooks, see that the disk has room, and run this again") from error  # fmt: skip
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -128,11 +131,11 @@ def read_arrays(dataset: str, split: str, size: int) -> Arrays | None:
     try:
         written = json.loads((folder / "about.json").read_text())
         images, labels = (np.load(folder / f"{n}.npy", mmap_mode="r") for n in ("images", "labels"))
-    except (OSError, ValueError):  # missing or cut short
+    except (OSError, ValueError, EOFError):  # missing or cut short
         return None
     if written != about(samples, size, images, labels):
         return None
-    return Arrays(images, labels, written["ids"], written["fingerprint"])
+    return Arrays(images, labels, written["ids"], f"{written['images']:08x}{written['labels']:08x}")
 
 
 def open_arrays(dataset: str, size: int) -> dict[str, Arrays]:

@@ -6,6 +6,7 @@ Works on the data that notebook 01 prepared.
 import argparse
 import dataclasses
 import sys
+from collections.abc import Callable
 
 from . import catalog, env, preprocess
 from .errors import UNetError
@@ -20,16 +21,21 @@ def changes(pairs: list[str]) -> dict:
         name, _, text = pair.partition("=")
         if name not in kinds or not text:
             raise UNetError(f"--set {pair}: give NAME=VALUE with NAME one of {', '.join(kinds)}")
-        found[name] = text == "True" if kinds[name] is bool else convert(kinds[name], text, pair)
+        found[name] = convert(yes_or_no if kinds[name] is bool else kinds[name], text, pair)
     return found
 
 
-def convert(kind: type, text: str, pair: str):
+def yes_or_no(text: str) -> bool:
+    """'true' or 'false' in any case -> bool."""
+    return {"true": True, "false": False}[text.lower()]
+
+
+def convert(kind: Callable, text: str, pair: str):
     """Text -> a value of the field's type."""
     try:
         return kind(text)
-    except ValueError as error:
-        raise UNetError(f"--set {pair}: the value is not of type {kind.__name__}") from error
+    except (ValueError, KeyError) as error:
+        raise UNetError(f"--set {pair}: the value is not of the field's type ({kind.__name__})") from error
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,11 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         settings = catalog.settings(options.dataset, options.recipe, options.scale, **changes(options.set))
-        Trainer(settings, preprocess.open_arrays(settings.dataset, settings.size), options.run).fit(settings.epochs)
+        trainer = Trainer(settings, preprocess.open_arrays(settings.dataset, settings.size), options.run)
+        trainer.fit(settings.epochs)
     except UNetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
+    return 0 if trainer.epoch >= settings.epochs else 130  # as a shell says of what Ctrl-C ended
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from .augment import Augment, to_float, to_ids
 from .errors import CheckpointError, TrainingError
 from .interrupt import Interrupt
 
-FIXED = ("dataset", "size", "width", "depth", "norm", "slope", "mean", "std")  # a checkpoint fits no other network
+# A checkpoint goes on with no other network, optimizer or order of the data; all else may be changed on the way.
+FIXED = ("dataset", "size", "width", "depth", "norm", "slope", "mean", "std", "optimizer", "seed")
 
 
 def shape(schedule: str, t: float) -> float:
@@ -39,6 +40,9 @@ def shape(schedule: str, t: float) -> float:
 def make_optimizer(settings: catalog.Settings, model: torch.nn.Module) -> torch.optim.Optimizer:
     """Adam or AdamW over all parameters, at the settings' peak rate."""
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    for name, value, known in (("optimizer", settings.optimizer, kinds), ("loss", settings.loss, losses.LOSSES)):
+        if value not in known:
+            raise TrainingError(f"no {name} called {value!r}: choose one of {', '.join(known)}")
     return kinds[settings.optimizer](model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
 
 
@@ -68,7 +72,7 @@ class Trainer:
         self.folder = env.run_dir(settings.dataset, self.run)
         self.device = torch.device(device or env.pick_device())
         with torch.random.fork_rng(devices=[]):  # the reader's own random numbers stay as they are
-            torch.manual_seed(settings.seed)
+            torch.default_generator.manual_seed(settings.seed)
             self.model = unet.build(settings, len(self.dataset.classes))
         # channels_last: on two CPU cores a step takes 0.85 of the time, and batches come in that order anyway
         self.model.to(self.device, memory_format=torch.channels_last)
@@ -79,6 +83,7 @@ class Trainer:
         self.loss_sum = torch.zeros((), device=self.device)  # over the images seen in this epoch
         self.factor = 1.0  # what the reader's changes have made of the schedule
         self.history: list[dict] = []
+        self.torn = False  # whether an error or a second interrupt has cut a step in two
         self._resume()
 
     def __repr__(self) -> str:
@@ -99,6 +104,7 @@ class Trainer:
     @lr.setter
     def lr(self, rate: float) -> None:
         """Make the current rate exactly `rate` and scale the rest of the schedule; kept in the history."""
+        rate = float(rate)  # a number of numpy's or torch's would make the checkpoint unreadable
         if not (math.isfinite(rate) and rate > 0):
             raise TrainingError(f"a learning rate is a number above 0, got {rate}; nothing was changed")
         self.factor *= rate / self.lr
@@ -110,9 +116,15 @@ class Trainer:
         """Train until `epochs` are done in all; a first interrupt ends it between two steps, a second one raises."""
         if self.epoch >= epochs:
             print(f"{self.epoch} epochs are done already; fit({self.epoch + 1}) or more goes on")
+        if self.torn and not self._resume():
+            raise TrainingError(
+                "the last fit was cut in the middle of a step, before any checkpoint: make a new Trainer"
+            )
         with Interrupt() as interrupt:
             while self.epoch < epochs and not interrupt.asked:
+                self.torn = True
                 self._run_epoch(epochs, interrupt)
+                self.torn = False
         if interrupt.asked:
             self.save()
             print(f"stopped at epoch {self.progress:.2f} (step {self.step}), saved: "
@@ -132,9 +144,9 @@ class Trainer:
             return
         row = {"epoch": self.epoch + 1, "step": self.step, "loss": self._mean_loss(), "lr": self.lr}
         row["images_per_s"] = (self.seen - first) / (time.perf_counter() - began)
+        row |= {f"f1_{name}": value for name, value in self.validate().items()}
         self.epoch, self.seen = self.epoch + 1, 0
         self.loss_sum.zero_()
-        row |= {f"f1_{name}": value for name, value in self.validate().items()}
         self._finish_epoch(row, epochs, time.perf_counter() - began)
 
     def _step(self, images: Tensor, labels: Tensor, numbers: np.ndarray) -> None:
@@ -172,14 +184,24 @@ class Trainer:
     def _mean_loss(self) -> float:
         """Mean training loss of the epoch so far; TrainingError if it is not a number, and the weights go back."""
         loss = float(self.loss_sum) / self.seen
-        if math.isfinite(loss):
-            return loss
+        if not math.isfinite(loss):
+            self._go_back(f"the loss is {loss}")
+        return loss
+
+    def _check_finite(self) -> None:
+        """Before anything is saved: a checkpoint never holds weights or a loss that are not numbers."""
+        floats = [v for v in self.model.state_dict().values() if v.is_floating_point()]
+        if not torch.stack([self.loss_sum.isfinite(), *(v.isfinite().all() for v in floats)]).all():
+            self._go_back("loss or weights are not finite")
+
+    def _go_back(self, fault: str) -> None:
+        """To the last checkpoint; always raises TrainingError, which says where training is now and what to do."""
         step, rate = self.step, self.lr
         if not self._resume():
-            raise TrainingError(f"the loss is {loss} before any checkpoint (step {step}, rate {rate:.1e}): lower the "
-                                "rate in the settings and make a new Trainer")  # fmt: skip
-        raise TrainingError(f"the loss became {loss} by step {step} at rate {rate:.1e}: back at the last checkpoint, "
-                            f"epoch {self.progress:g}; set trainer.lr lower and run fit again")  # fmt: skip
+            raise TrainingError(f"{fault}, by step {step} at rate {rate:.1e}, before any checkpoint: lower the rate in "
+                                "the settings and make a new Trainer")  # fmt: skip
+        raise TrainingError(f"{fault}, by step {step} at rate {rate:.1e}: back at the last checkpoint, epoch "
+                            f"{self.progress:g}; set trainer.lr lower and run fit again")  # fmt: skip
 
     # --- validation, history, checkpoints ------------------------------------------------------------------------
 
@@ -201,17 +223,22 @@ class Trainer:
     def _finish_epoch(self, row: dict, epochs: int, seconds: float) -> None:
         """Append the row, save, keep the best, print the line."""
         headline = f"f1_{self.dataset.headline}"
-        best = max((r[headline] for r in self.history if not math.isnan(r[headline])), default=-1.0)
+        self._check_finite()
+        if self._merit(row) > max((self._merit(r) for r in self.history if not r["note"]), default=-1.0):
+            checkpoint.write_export(self.folder / "best.pt", *self._export_parts(row))  # first: save() ends the epoch
         self.history.append(row | {"note": ""})
         self.save()
-        if row[headline] > best:
-            checkpoint.write_export(self.folder / "best.pt", *self._export_parts(row))
         parts = {self.dataset.classes[i]: row[f"f1_{self.dataset.classes[i]}"] for i in self.dataset.parts}
         weakest = min(parts, key=lambda name: -1.0 if math.isnan(parts[name]) else parts[name])
         left = round((epochs - self.epoch) * seconds)
         print(f"epoch {self.epoch:3}/{epochs}  loss {row['loss']:.3f}  val F1 {row[headline]:.3f} (weakest {weakest} "
               f"{parts[weakest]:.2f})  lr {row['lr']:.1e}  {row['images_per_s']:.0f} images/s  "
               f"{left // 60}:{left % 60:02} left", flush=True)  # fmt: skip
+
+    def _merit(self, row: dict) -> float:
+        """By which the best epoch is chosen: the headline score, just below 0 where it is not defined."""
+        score = row[f"f1_{self.dataset.headline}"]
+        return -0.5 if math.isnan(score) else score
 
     def _note(self, text: str) -> None:
         """A row of its own for what the reader changed, at this very place."""
@@ -220,16 +247,21 @@ class Trainer:
         self.history.append(blank | now)
 
     def save(self) -> None:
-        """Write last.pt (the one before becomes previous.pt) and history.csv."""
+        """Write last.pt (the one before becomes previous.pt) and history.csv; never what is not finite."""
+        self._check_finite()
         state = {
             "settings": self.settings.asdict(), "classes": list(self.dataset.classes), "versions": env.versions(),
-            "data": self.arrays["train"].fingerprint, "model": self.model.state_dict(),
+            "data": self._data(), "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average else None, "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch, "seen": self.seen, "step": self.step, "loss_sum": float(self.loss_sum),
             "factor": self.factor, "history": self.history,
         }  # fmt: skip
         checkpoint.save(self.folder / "last.pt", state)
         files.write_atomic(self.folder / "history.csv", self._history_csv().encode())
+
+    def _data(self) -> list[str]:
+        """Checksums of the training and validation arrays."""
+        return [self.arrays[split].content for split in ("train", "val")]
 
     def _history_csv(self) -> str:
         """The history as CSV, a column for every key that any row has."""
@@ -251,18 +283,29 @@ class Trainer:
         if self.average:
             self.average.load_state_dict(state["average"] or state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = self.settings.weight_decay  # loading has put the checkpoint's there
         self.epoch, self.seen, self.step = state["epoch"], state["seen"], state["step"]
         self.loss_sum.fill_(state["loss_sum"])
-        self.factor, self.history = state["factor"], state["history"]
+        self.factor, self.history, self.torn = state["factor"], state["history"], False
         print(f"run {self.run}: {line}, epoch {self.progress:.2f}")
+        self._tell_changes(state["settings"])
         return True
+
+    def _tell_changes(self, then: dict) -> None:
+        """Print and keep in the history which settings differ from those that the run had until now."""
+        now = self.settings.asdict()
+        changed = [f"{k} {then[k]} -> {now[k]}" for k in now if k in then and k != "recipe" and then[k] != now[k]]
+        if changed:
+            print(f"goes on with other settings: {', '.join(changed)}")
+            self._note(", ".join(changed))
 
     def _check_fits(self, state: dict) -> None:
         """CheckpointError that names what differs: network, classes or data."""
         mine = self.settings.asdict()
         differ = [f"{k} {state['settings'][k]} (now {mine[k]})" for k in FIXED if state["settings"][k] != mine[k]]
         differ += ["classes"] if state["classes"] != list(self.dataset.classes) else []
-        differ += ["the training data"] if state["data"] != self.arrays["train"].fingerprint else []
+        differ += ["training or validation data"] if state["data"] != self._data() else []
         if differ:
             raise CheckpointError(f"{env.shown(self.folder)}/last.pt was made with other {', '.join(differ)}: "
                                   "give the run another name, Trainer(..., run='...')")  # fmt: skip

@@ -76,6 +76,11 @@ def test_a_photo_is_turned_upright(tmp_path):
     assert files.read_photo(tmp_path / "e.jpg").shape == (30, 10, 3)
 
 
+def test_sixteen_bit_photos_are_scaled_not_clipped(tmp_path):
+    Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)).save(tmp_path / "w.png")
+    assert files.read_photo(tmp_path / "w.png")[0, :, 0].tolist() == [0, 128, 255]
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
 def test_every_mode_of_photo_becomes_rgb(tmp_path, mode):
     name = "m.jpg" if mode == "CMYK" else "m.png"

@@ -81,6 +81,13 @@ def test_photos_that_differ_in_suffix_alone_do_not_overwrite_each_other(parser, 
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg.png", "a.png.png"]
 
 
+def test_photos_are_never_overwritten(parser, tmp_path, capsys):
+    Image.fromarray(photo(20, 20)).save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    assert predict.main([str(tmp_path), str(tmp_path)]) == 1
+    assert "another folder" in capsys.readouterr().err and (tmp_path / "a.png").read_bytes() == before
+
+
 def test_an_empty_folder_and_bad_weights_are_said(tmp_path, capsys):
     assert predict.main([str(tmp_path), str(tmp_path / "out")]) == 1
     assert "no photos" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import tiny
 import torch
 
 from helpers import env, losses, predict, preprocess, samples, trainer
-from helpers.errors import CheckpointError, TrainingError
+from helpers.errors import CheckpointError, TrainingError, UNetError
 from helpers.interrupt import Interrupt
 
 
@@ -161,6 +161,80 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint(arrays, monkeypat
     assert one.epoch == 1 and all(torch.equal(kept[k], v) for k, v in one.model.state_dict().items())
 
 
+def test_weights_that_are_not_finite_are_never_saved(arrays, monkeypatch):
+    """An infinite gradient in the last step of an epoch leaves the loss finite: the weights are looked at too."""
+    one = make(arrays).fit(1)
+    good = (one.folder / "last.pt").read_bytes()
+    finish = trainer.Trainer._finish_epoch
+
+    def spoilt(self, *rest):
+        self.model.out.bias.data[0] = math.inf
+        finish(self, *rest)
+
+    monkeypatch.setattr(trainer.Trainer, "_finish_epoch", spoilt)
+    with pytest.raises(TrainingError, match="not finite.*back at the last checkpoint, epoch 1"):
+        one.fit(2)
+    assert (one.folder / "last.pt").read_bytes() == good and one.epoch == 1 and one.model.out.bias.isfinite().all()
+
+
+@pytest.mark.parametrize("when", ["step", "validate"])
+def test_after_a_cut_the_next_fit_goes_back_to_the_checkpoint(arrays, monkeypatch, when):
+    """A second interrupt in the middle: nothing is trained twice, no epoch is lost."""
+    straight = make(arrays, "straight").fit(3)
+    one = make(arrays, "cut").fit(1)
+    with monkeypatch.context() as patch:
+
+        def cut(*rest):
+            raise KeyboardInterrupt
+
+        patch.setattr(trainer.Trainer, "validate" if when == "validate" else "_update_average", cut)
+        with pytest.raises(KeyboardInterrupt):
+            one.fit(3)
+    one.fit(3)
+    assert equal(straight, one) and [row["epoch"] for row in one.history] == [1, 2, 3] and one.step == straight.step
+
+
+def test_a_rate_of_numpy_s_leaves_the_checkpoint_readable(arrays):
+    one = make(arrays, lr=np.float64(2e-3)).fit(1)
+    one.lr = np.float32(1e-4)
+    one.fit(2)
+    assert make(arrays, lr=2e-3).lr == pytest.approx(one.lr)
+
+
+def test_an_epoch_without_a_score_still_has_weights_to_export(arrays, monkeypatch, tmp_path):
+    nothing = {**dict.fromkeys(make(arrays).dataset.rows, math.nan)}
+    monkeypatch.setattr(trainer.Trainer, "validate", lambda self, network=None: dict(nothing))
+    make(arrays).fit(1).export(tmp_path / "w.pt")
+    assert (tmp_path / "w.pt").exists()
+
+
+def test_the_same_data_elsewhere_goes_on(arrays):
+    """Copied to another disk the files have other times: the checkpoint is known by the content."""
+    make(arrays).fit(1)
+    for path in env.split_dir("helen").rglob("*.*"):
+        os.utime(path, (1, 1))
+    assert make(preprocess.open_arrays("helen", 32)).epoch == 1
+
+
+def test_changed_settings_are_told_and_kept(arrays, capsys):
+    make(arrays).fit(1)
+    one = make(arrays, weight_decay=0.05, batch=2)
+    assert "batch 4 -> 2" in capsys.readouterr().out and "weight_decay 0.01 -> 0.05" in one.history[-1]["note"]
+    assert one.optimizer.param_groups[0]["weight_decay"] == 0.05
+
+
+@pytest.mark.parametrize("change", [{"loss": "foo"}, {"optimizer": "sgdd"}])
+def test_unknown_names_list_the_known(arrays, change):
+    with pytest.raises(TrainingError, match="choose one of"):
+        make(arrays, **change)
+
+
+@pytest.mark.parametrize("change", [{"lr": 0}, {"batch": 0}, {"size": 2}, {"seed": -1}, {"average": 1}])
+def test_impossible_settings_are_refused(change):
+    with pytest.raises(UNetError, match="settings: "):
+        tiny.settings(**change)
+
+
 @pytest.mark.parametrize(("change", "named"), [({"width": 6}, "width 4 (now 6)"), ({"depth": 1}, "depth 2 (now 1)")])
 def test_another_network_s_checkpoint_is_refused(arrays, change, named):
     make(arrays).fit(1)
@@ -172,7 +246,7 @@ def test_another_network_s_checkpoint_is_refused(arrays, change, named):
 def test_other_data_s_checkpoint_is_refused(arrays):
     make(arrays).fit(1)
     tiny.prepare(train=9)
-    with pytest.raises(CheckpointError, match="other the training data"):
+    with pytest.raises(CheckpointError, match="other training or validation data"):
         make(preprocess.open_arrays("helen", 32))
 
 
