@@ -69,7 +69,7 @@ def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
 
     Where p of a small class is near 0, Dice has no gradient (it is multiplied by p) and the plain cross-entropy a
     tiny one: the class can stay lost for good. The balanced one finds it; Dice and the plain one then set its size.
-    A fifth: on 160 real portraits F1 overall .884 and eyes .837, with a half .875 and .807 (16 epochs at demo size).
+    A fifth: on 63 validation portraits F1 overall .887, with a half .873 (577 real ones, 16 epochs at demo size).
     """
     return dice(logits, target) + 0.8 * cross_entropy(logits, target) + 0.2 * balanced_cross_entropy(logits, target)
 
