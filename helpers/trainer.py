@@ -4,6 +4,7 @@ import copy
 import csv
 import io
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -136,7 +137,9 @@ class Trainer:
         began, first = time.perf_counter(), self.seen
         settings, data = self.settings, self.arrays["train"]
         batches = preprocess.loader(data, settings.batch, settings.seed, self.epoch, self.seen)
-        for images, labels, numbers in tqdm(batches, f"epoch {self.epoch + 1}", leave=False, mininterval=1):
+        # on stdout, where the epoch's line then takes its place; stderr would keep an empty coloured line
+        bar = tqdm(batches, f"epoch {self.epoch + 1}", leave=False, mininterval=1, file=sys.stdout)
+        for images, labels, numbers in bar:
             self._step(images, labels, numbers)
             if interrupt.asked:
                 break

@@ -202,3 +202,9 @@ def test_badges_refuse_half_a_name(project, slug, capsys):
     assert badges.main([slug, "--root", str(project)]) == 1
     assert "is not OWNER/REPO" in capsys.readouterr().err
     assert (project / "pyproject.toml").read_bytes() == before
+
+
+def test_a_bar_that_cleared_itself_leaves_nothing():
+    """tqdm with leave=False ends in blanks: kept, they would be an empty coloured line under the cell."""
+    assert scrub.without_progress("\repoch 1:  50%|#####     | 1/2 [00:01<00:01]\r" + " " * 40 + "\r") == ""
+    assert scrub.without_progress(" " * 40 + "\nUserWarning: look\n").strip() == "UserWarning: look"

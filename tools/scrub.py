@@ -25,7 +25,8 @@ def drawn(text: str) -> str:
 
 def without_progress(text: str) -> str:
     """A stderr stream without its progress bars; a warning stays."""
-    return "\n".join(line for line in drawn(text).split("\n") if not PROGRESS.search(line)).strip("\n")
+    kept = "\n".join(line for line in drawn(text).split("\n") if not PROGRESS.search(line)).strip("\n")
+    return kept if kept.strip() else ""  # a bar that cleared itself leaves blanks
 
 
 def is_widget(output: NotebookNode) -> bool:
