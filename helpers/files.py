@@ -49,8 +49,9 @@ def sha256(path: Path) -> str:
 
 def why(error: Exception, path: Path) -> str:
     """What PIL says, without the machine's folders, which it quotes."""
-    quoted = repr(str(path))[1:-1]  # on Windows with doubled backslashes
-    return str(error).replace(quoted, Path(path).name).replace(str(path), Path(path).name)
+    whole, name = str(path), Path(path).name
+    quoted = str(error).replace(repr(whole)[1:-1], repr(name)[1:-1])  # as PIL has it: line breaks, backslashes escaped
+    return quoted.replace(whole, name)
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
