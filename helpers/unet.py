@@ -134,11 +134,13 @@ def trace(model: UNet, x: Tensor) -> list[dict]:
 def receptive_field(depth: int = 4) -> int:
     """Side, in pixels, of the square of the photo that one output pixel can see at most.
 
-    A 3x3 convolution adds 2 pixels, a 2x2 pooling 1, each times the stride so far; transposed convolutions of
-    kernel and stride 2 add none.
+    Followed backwards: two 3x3 convolutions widen a square by 4; on the way up a square of side n comes from at most
+    n // 2 + 1 pixels of the level below; on the way down each pixel comes from 2.
     """
-    field, stride = 1, 1
+    side = 1
     for _ in range(depth):
-        field, stride = field + 4 * stride + stride, 2 * stride  # two convolutions, one pooling
-    field += 4 * stride  # the bottleneck
-    return field + sum(4 * 2**level for level in range(depth))  # two convolutions a level on the way up
+        side = (side + 4) // 2 + 1
+    side += 4  # the bottleneck
+    for _ in range(depth):
+        side = 2 * side + 4
+    return side

@@ -13,8 +13,9 @@ torch.set_num_threads(min(2, os.cpu_count() or 1))  # the same sums in the same 
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path, monkeypatch):
-    """UNET_HOME is the test's own folder, and nothing that a reader's shell holds chooses data or scale."""
+    """UNET_HOME is the test's own folder, no variable of a reader's shell chooses data or scale, seeds are set."""
     monkeypatch.setenv("UNET_HOME", str(tmp_path))
+    torch.manual_seed(0)  # what a test draws, it draws again
     for name in ("RELEASE", "DATASET", "SCALE"):
         monkeypatch.delenv(name, raising=False)
 
