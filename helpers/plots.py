@@ -289,14 +289,14 @@ def class_overlays(image: np.ndarray, prediction: np.ndarray, dataset: Dataset) 
 
 
 def resampling(label_crop: np.ndarray, nearest: np.ndarray, bilinear: np.ndarray, dataset: Dataset) -> Figure:
-    """A label uint8 [h,w] and its two resized forms [H,W]; the last tile marks ids that the crop never had."""
+    """A label uint8 [h,w] and its two resized forms [H,W]; the last tile marks where averaging changed the id."""
     side = 215
     rounded = np.rint(bilinear).astype(np.uint8)
-    invented = ~np.isin(rounded, label_crop)
+    changed = rounded != nearest
     known = np.where(rounded < len(dataset.classes), rounded, masks.VOID)  # void mixed in gives ids of no class
-    marked = np.where(invented[..., None], WRONG, RIGHT).astype(np.uint8)
+    marked = np.where(changed[..., None], WRONG, RIGHT).astype(np.uint8)
     pictures = [colorize(label_crop, dataset), colorize(nearest, dataset), colorize(known, dataset), marked]
-    above = [["label", "nearest", "bilinear", f"ids invented: {_percent(invented.mean())} of pixels"]]
+    above = [["label", "nearest", "bilinear", f"changed by averaging: {_percent(changed.mean())}"]]
     return _tiles([[_fit(picture, side, smooth=False) for picture in pictures]], side, above=above, dataset=dataset)
 
 
@@ -341,7 +341,7 @@ def dice_example(p: np.ndarray, t: np.ndarray, by_hand: float) -> Figure:
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=TEXT + 1, color=INK)
         axes.set_xlabel(f"sum {np.sum(values):.2f}", fontsize=TEXT + 1, color=INK)
-    figure.text(0.5, 0.95, f"Dice by hand: {by_hand:.4f}", ha="center", va="center", fontsize=12, color=INK)
+    figure.text(0.5, 0.95, f"Dice loss by hand: {by_hand:.4f}", ha="center", va="center", fontsize=12, color=INK)
     return figure
 
 
@@ -671,5 +671,5 @@ def _key(figure: Figure, weights: int) -> None:
         handles=handles, loc="lower center", ncols=2 if figure.bbox.width < 850 else 4, fontsize=SMALL, frameon=False,
         handlelength=1.2, handleheight=0.6,
     )  # fmt: skip
-    text = f"above each block: channels (bold), weights, height × width; {weights:,} weights in all"
+    text = f"above each block: channels (bold), height × width, weights; {weights:,} weights in all"
     figure.text(0.5, 34 / figure.bbox.height, text, ha="center", va="bottom", fontsize=SMALL, color=MUTED)

@@ -130,3 +130,10 @@ def test_the_same_input_gives_the_same_png_in_any_thread():
 def test_save_is_whole(tmp_path):
     plots.save(plots.dice_example(np.eye(4) * 0.5, np.eye(4), 0.25), tmp_path / "a" / "d.png")
     assert (tmp_path / "a" / "d.png").read_bytes()[:4] == b"\x89PNG" and len(list((tmp_path / "a").iterdir())) == 1
+
+
+def test_resampling_marks_where_averaging_changed_the_id():
+    nearest, bilinear = np.array([[0, 10, 0, 10]], np.uint8), np.array([[0, 5, 0, 10]], np.uint8)
+    figure = plots.resampling(np.array([[0, 10]], np.uint8), nearest, bilinear, HELEN)
+    shown = [*texts(figure), *[axes.get_title() for axes in figure.axes], *[text.get_text() for text in figure.texts]]
+    assert "changed by averaging: 25 %" in shown
