@@ -208,3 +208,10 @@ def test_a_bar_that_cleared_itself_leaves_nothing():
     """tqdm with leave=False ends in blanks: kept, they would be an empty coloured line under the cell."""
     assert scrub.without_progress("\repoch 1:  50%|#####     | 1/2 [00:01<00:01]\r" + " " * 40 + "\r") == ""
     assert scrub.without_progress(" " * 40 + "\nUserWarning: look\n").strip() == "UserWarning: look"
+
+
+def test_a_bar_in_pieces_gives_its_place_to_the_line_after_it():
+    """As a kernel sends it: each state of the bar a message of its own."""
+    pieces = ["\repoch 1:   0%|   | 0/2", "\repoch 1:  50%|## | 1/2", "\r" + " " * 20 + "\r", "epoch 1/1  loss 2.9\n"]
+    (output,) = scrub.tidy([new_output("stream", name="stdout", text=piece) for piece in pieces])
+    assert output.text == "epoch 1/1  loss 2.9\n"

@@ -34,20 +34,27 @@ def is_widget(output: NotebookNode) -> bool:
     return WIDGET in output.get("data", {})
 
 
-def tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Outputs without progress and widgets; streams that then stand side by side joined."""
-    kept: list[NotebookNode] = []
+def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs with the pieces of one stream put together: a bar's carriage return acts on the piece before it."""
+    whole: list[NotebookNode] = []
     for output in outputs:
-        if output.output_type == "stream":
-            output.text = without_progress(output.text) if output.name == "stderr" else drawn(output.text)
-        if is_widget(output) or (output.output_type == "stream" and not output.text):
-            continue
-        last = kept[-1] if kept else None
+        last = whole[-1] if whole else None
         if last and output.output_type == last.output_type == "stream" and output.name == last.name:
             last.text += output.text
         else:
+            whole.append(output)
+    return whole
+
+
+def tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs without progress and widgets; streams that then stand side by side joined."""
+    kept: list[NotebookNode] = []
+    for output in joined(outputs):
+        if output.output_type == "stream":
+            output.text = without_progress(output.text) if output.name == "stderr" else drawn(output.text)
+        if not is_widget(output) and not (output.output_type == "stream" and not output.text):
             kept.append(output)
-    return kept
+    return joined(kept)
 
 
 def scrub(notebook: NotebookNode, number: str) -> None:
@@ -77,6 +84,7 @@ def output_faults(output: NotebookNode, places: re.Pattern) -> list[str]:
     """What must not be committed of one output."""
     found = [f"error {output.ename}"] if output.output_type == "error" else []
     found += ["a saved widget"] if is_widget(output) else []
+    found += ["a progress bar"] if PROGRESS.search(output.get("text", "")) else []
     place = places.search(output_text(output))
     return found + ([f"an output holds {place[0]!r}"] if place else [])
 
