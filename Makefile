@@ -8,6 +8,10 @@ LAB_ARGS ?=
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# Beside it, Colab's older widgets: small, since it shares all the rest with the first.
+COLAB := $(VENV)-colab
+COLAB_STAMP := $(COLAB)/.installed
+COLAB_TESTS := tests/test_controls.py
 # The UNET_HOME of `make run` and `make notebooks`: a reader's data/ and runs/ are neither read nor written.
 HOME_DIR := build/home
 DEMO_RUN := $(HOME_DIR)/runs/helen/tuned-demo-sample
@@ -20,16 +24,24 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lab notebooks badges lint clean
+.PHONY: help run test test-colab test-all lab notebooks badges lint clean
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(STAMP) ## run the six notebooks on sample faces, into build/ (RELEASE=path: on a release; SCALE=full)
 	@$(FRESH) --scale "$(or $(call given,SCALE),demo)" $(if $(call given,RELEASE),--release "$(RELEASE)")
 
-test: $(STAMP) lint ## check the code, run the unit tests and the six notebooks as tests
+test: $(STAMP) lint ## check the code, run the unit tests, the six notebooks as tests, and test-colab
 	@unset RELEASE DATASET SCALE && $(PY) -m pytest
+	@if $(PY) -c 'import sys; sys.exit(sys.version_info >= (3, 14))'; then $(MAKE) --no-print-directory test-colab; \
+	else echo "left out: make test-colab (Colab has no Python 3.14, and its pyzmq no wheel for it)"; fi
+
+test-colab: $(COLAB_STAMP) ## run the panel's tests on Colab's ipykernel, IPython and ipywidgets
+	@unset RELEASE DATASET SCALE && $(COLAB)/bin/python -m pytest $(COLAB_TESTS)
+
+test-all: test ## test, and what takes long: a training killed 20 times
+	@unset RELEASE DATASET SCALE && KILLS=20 $(PY) -m pytest tests/test_kill.py
 
 lab: $(STAMP) ## open JupyterLab on the first notebook
 	@$(PY) -m jupyterlab notebooks/01_restructure_data.ipynb $(LAB_ARGS)
@@ -45,7 +57,7 @@ badges: $(STAMP) ## write the Colab badge and the set-up cell into all six (OWNE
 lint: $(STAMP) ## check style and format of all code, notebooks included
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
-clean: ## remove build/ and caches; data/, runs/ and .venv/ stay
+clean: ## remove build/ and caches; data/, runs/ and .venv*/ stay
 	rm -rf build .pytest_cache .ruff_cache
 	find helpers tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -70,3 +82,36 @@ $(STAMP): requirements.txt
 	echo "installing requirements.txt into $(VENV): 1 to 3 minutes, 6 GB on Linux"; \
 	$(PY) -m pip install -q --disable-pip-version-check -r requirements.txt && \
 	$(PY) -m pip check -q --disable-pip-version-check && touch "$@"
+
+# One folder more on sys.path, after its own: the first environment's packages.
+define SHARE
+import os, sys, sysconfig
+folder = sysconfig.get_path("purelib", vars={"base": os.path.abspath(sys.argv[1])})
+with open(os.path.join(sysconfig.get_path("purelib"), "shared.pth"), "w") as file:
+    file.write(folder + "\n")
+endef
+
+# Every pin is what Python finds, the widgets lie here, and torch there.
+define PROOF
+import importlib, os, re, sys
+from importlib.metadata import version
+own, shared = sys.prefix, os.path.abspath(sys.argv[1])
+for name, pin in re.findall(r"(?m)^([\w-]+)==(\S+)", open("requirements-colab.txt").read()):
+    assert version(name) == pin, f"{name} is {version(name)} and should be {pin}"
+for name, home in dict(IPython=own, ipykernel=own, ipywidgets=own, torch=shared).items():
+    found = importlib.import_module(name).__file__
+    assert found.startswith(home + os.sep), f"{name} comes from {found} and should from {home}"
+endef
+
+# Always made anew, which takes seconds; the stamp comes last here too. Without a pip of its own, and --no-deps:
+# what the list does not name is shared, in whatever version.
+$(COLAB_STAMP): export SHARE := $(SHARE)
+$(COLAB_STAMP): export PROOF := $(PROOF)
+$(COLAB_STAMP): requirements-colab.txt $(STAMP)
+	@rm -f "$@"; \
+	echo "making $(COLAB) with Colab's widgets"; \
+	$(PY) -m venv --clear --without-pip "$(COLAB)" && \
+	$(PY) -m pip --python "$(COLAB)/bin/python" install -q --disable-pip-version-check --no-deps \
+	  -r requirements-colab.txt && \
+	$(COLAB)/bin/python -c "$$SHARE" "$(VENV)" && \
+	$(COLAB)/bin/python -c "$$PROOF" "$(VENV)" && touch "$@"

@@ -91,11 +91,12 @@ class Settings:
     loss: str = "dice_ce"  # a key of losses.LOSSES
     optimizer: str = "adamw"  # adam | adamw
     lr: float = 2e-3  # the schedule's peak
-    schedule: str = "onecycle"  # onecycle | steps (a tenth at one half, a hundredth at three quarters)
+    schedule: str = "onecycle"  # onecycle | steps (a tenth at one half, a hundredth at three quarters) | constant
     weight_decay: float = 1e-2
     clip: float = 1.0  # gradients are scaled down to this norm
     average: float = 0.99  # weights are averaged over about 1 / (1 - average) steps; 0: no averaging
     augment: bool = True
+    precision: str = "auto"  # auto (by the device) | fp32 | bf16 | fp16 with a scaler
     batch: int = 10  # images a step
     epochs: int = 30
     seed: int = 0

@@ -1,11 +1,16 @@
 """A run's whole state and a network's export: written whole or not at all, read without running any code."""
 
+import contextlib
 import io
+import lzma
 import os
 import pickle
+import struct
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -15,22 +20,55 @@ from .errors import CheckpointError, UNetError
 
 EXPORT = "unet-export-1"  # what `kind` says in an export
 # What torch.load raises on files cut or altered anywhere, as found by altering some thousand of them
-DAMAGED = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile)
+DAMAGED = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile,
+    zlib.error, lzma.LZMAError, struct.error,
+)  # fmt: skip
 LIMIT = 1 << 30  # bytes that are taken from an address at most
 
 
-def save(path: Path, state: dict) -> None:
-    """Write `state` (tensors and plain values) to `path`; the file that was there before is kept as previous.pt."""
-    with files.atomic(path.with_suffix(".new")) as file:
-        torch.save(state, file)
-    if path.exists():
-        os.replace(path, path.with_name("previous.pt"))
-    os.replace(path.with_suffix(".new"), path)
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """An error of writing `path` as a CheckpointError with its remedy; torch says RuntimeError where a disk is full."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "the file could not be written whole"
+        raise CheckpointError(f"{env.shown(path)} cannot be written ({reason}): earlier checkpoints are intact and "
+                              "training can go on; make room and run fit again") from error  # fmt: skip
+
+
+def save(path: Path, state: dict, best: bool = False, rotate: bool = True) -> None:
+    """Write `state` (tensors and plain values) to `path`, fsynced; the file before it is kept as previous.pt.
+
+    best: best_state.pt becomes the same file. rotate=False: previous.pt stays as it is. A CheckpointError, or a kill
+    at any moment, leaves the files that were there.
+    """
+    new = path.with_suffix(".new")
+    with explained(path):
+        with files.atomic(new) as file:
+            torch.save(state, file)
+        if best:
+            files.link(new, path.with_name("best_state.pt"))
+        if rotate and path.exists():
+            os.replace(path, path.with_name("previous.pt"))
+        os.replace(new, path)
 
 
 def read(source: Path | io.BytesIO, name: str) -> dict:
-    """Read tensors and plain values, on the CPU; CheckpointError if damaged or if it holds anything else (code)."""
+    """Read tensors and plain values, on the CPU; CheckpointError if damaged or if it holds anything else (code).
+
+    Checksums are compared first: torch.load takes a weight whose bits have changed for what it is.
+    """
     try:
+        if zipfile.is_zipfile(source):
+            with zipfile.ZipFile(source) as archive:
+                if bad := archive.testzip():
+                    raise CheckpointError(
+                        f"{name}: damaged ({bad} is not what was written); delete it or take a fresh copy"
+                    )
+        if isinstance(source, io.BytesIO):
+            source.seek(0)
         return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{name}: refused, it holds more than weights and plain values, or is damaged; "
@@ -40,24 +78,44 @@ def read(source: Path | io.BytesIO, name: str) -> dict:
         raise CheckpointError(f"{name}: cannot be read ({reason}); delete it or take a fresh copy") from error
 
 
+def candidates(folder: Path, names: tuple[str, ...], faults: list[str]) -> Iterator[tuple[str, dict]]:
+    """The readable ones of the files, with their names; what is wrong with the others goes into `faults`."""
+    for name in names:
+        if not (folder / name).exists():
+            continue
+        try:
+            yield name, read(folder / name, name)
+        except CheckpointError as error:
+            faults.append(str(error))
+
+
+# The first is whole, but a kill came before it was renamed to last.pt.
+NEWEST_FIRST = ("last.new", "last.pt", "previous.pt")
+
+
 def latest(folder: Path) -> tuple[dict, str] | None:
     """State of last.pt, or of previous.pt if that one is damaged, with a line that says which; None if neither exists.
 
     CheckpointError if there are files but none can be read: a run is never started over silently.
     """
-    faults = []
-    for name in ("last.new", "last.pt", "previous.pt"):  # the first is whole, but a kill came before its renaming
-        if not (folder / name).exists():
-            continue
-        try:
-            state = read(folder / name, name)
-        except CheckpointError as error:
-            faults.append(str(error))
-            continue
+    faults: list[str] = []
+    for name, state in candidates(folder, NEWEST_FIRST, faults):
         return state, "; ".join([*faults, f"going on from {name}"])
     if faults:
         raise CheckpointError(f"{env.shown(folder)}: {'; '.join(faults)}; or give the run another name")
     return None
+
+
+def before(folder: Path, step: int) -> dict | None:
+    """The newest readable state of an earlier step than `step`; None if there is none."""
+    found = [state for _, state in candidates(folder, NEWEST_FIRST, []) if state.get("step", step) < step]
+    return max(found, key=lambda state: state["step"], default=None)
+
+
+def best(folder: Path) -> dict | None:
+    """The state at the end of the best epoch; None if no epoch was finished. CheckpointError if it is damaged."""
+    path = folder / "best_state.pt"
+    return read(path, path.name) if path.exists() else None
 
 
 def write_export(

@@ -1,14 +1,26 @@
 """Widgets for the notebooks. No argument that only ipywidgets 8 has: Colab runs 7.7.1."""
 
 import base64
+import contextlib
+import html
 import io
+import math
+import threading
+import time
+from collections.abc import Iterator
 
 import ipywidgets
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
 from . import files, plots
+from .augment import to_float
+from .errors import UNetError
 from .predict import Segmenter
+from .trainer import Trainer
+
+# ---- a photo of the reader's own ----
 
 
 def uploaded(value: dict | tuple) -> list[bytes]:
@@ -52,3 +64,261 @@ def upload(segmenter: Segmenter) -> ipywidgets.VBox:
 def as_html(png: bytes) -> str:
     """A PNG as an HTML picture."""
     return f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" style="max-width: 100%">'
+
+
+# ---- the panel of a training ----
+
+LOWEST, HIGHEST = -7, 0  # of the slider, as powers of ten
+TEXT_EVERY = 0.5  # seconds between two updates of bar and status
+DRAW_SHARE = 0.05  # of the time at most that goes into drawing the curve
+FACES = 3
+LINES = 4  # of what the training said last
+HINT = (
+    "Training runs in the background: other cells can run meanwhile. Jupyter's stop button does not reach it; "
+    "<b>Pause</b> does."
+)
+
+
+def panel(trainer: Trainer) -> "Panel":
+    """Start, pause and steer a training by hand, with its curve and predictions; an earlier panel of it goes dark."""
+    for watcher in list(trainer.watchers):
+        owner = getattr(watcher, "__self__", None)
+        if isinstance(owner, Panel):
+            trainer.watchers.remove(watcher)
+            owner.close()
+    return Panel(trainer)
+
+
+class Panel(ipywidgets.VBox):
+    """The widgets, and what each does. Updates come from the training's thread, clicks from the main one."""
+
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
+        self.own = threading.local()  # .quiet: this thread sets a widget itself, no reader does
+        self.pen = threading.Lock()  # one drawing at a time
+        self.texted = self.drawn = -math.inf  # when bar and curve were last updated
+        self.cost = 0.0  # seconds that a curve takes
+        self._make_widgets()
+        super().__init__(self._rows())
+        self._connect()
+        self.refresh()
+        trainer.watchers.append(self.on_event)
+
+    # --- widgets -------------------------------------------------------------------------------------------------
+
+    def _make_widgets(self) -> None:
+        """Every widget, with a class name for style sheets and tests."""
+        wide = {"width": "max-content"}
+        self.start = ipywidgets.Button(description="Start", button_style="success", icon="play")
+        self.pause = ipywidgets.Button(description="Pause", button_style="warning", icon="pause")
+        self.after = ipywidgets.Button(description="Stop after this epoch", icon="stop", layout=wide)
+        left = max(self.trainer.settings.epochs - self.trainer.epoch, 1)
+        self.epochs = ipywidgets.BoundedIntText(left, min=1, max=100000, description="epochs to go")
+        self.epochs.layout.width = "170px"
+        self.slider = ipywidgets.FloatLogSlider(
+            self._shown(self.trainer.lr), base=10, min=LOWEST, max=HIGHEST, step=0.01, description="learning rate",
+            continuous_update=False, readout=False,
+        )  # fmt: skip
+        self.slider.layout.width = "420px"
+        self.number = ipywidgets.Text(self._text(self.trainer.lr), continuous_update=False)
+        self.number.layout.width = "90px"
+        small = {"width": "44px"}
+        self.tenth = ipywidgets.Button(description="/10", layout=small)
+        self.half = ipywidgets.Button(description="/2", layout=small)
+        self.double = ipywidgets.Button(description="×2", layout=small)
+        self.bar = ipywidgets.FloatProgress(0, min=0, max=1, bar_style="info")
+        self.bar.layout.width = "260px"
+        self.status, self.hint, self.message = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+        self.curve, self.faces = ipywidgets.Image(format="png"), ipywidgets.Image(format="png")
+        for picture in (self.curve, self.faces):
+            picture.layout.max_width = "100%"
+            picture.layout.object_fit = "contain"
+        for name in ("start", "pause", "after", "epochs", "slider", "number", "tenth", "half", "double", "bar",
+                     "status", "message", "curve", "faces"):  # fmt: skip
+            getattr(self, name).add_class(f"unet-{name}")
+
+    def _rows(self) -> list[ipywidgets.Widget]:
+        """The widgets, top to bottom."""
+        return [
+            ipywidgets.HBox([self.start, self.pause, self.after, self.epochs]),
+            ipywidgets.HBox([self.slider, self.number, self.tenth, self.half, self.double]),
+            ipywidgets.HBox([self.bar, self.status]),
+            self.hint,
+            self.message,
+            self.curve,
+            self.faces,
+        ]
+
+    def _connect(self) -> None:
+        """What each widget does when a reader uses it."""
+        self.start.on_click(self.on_start)
+        self.pause.on_click(self.on_pause)
+        self.after.on_click(self.on_after)
+        self.epochs.observe(self.on_epochs, names="value")
+        self.slider.observe(self.on_slider, names="value")
+        self.number.observe(self.on_number, names="value")
+        for button, factor in ((self.tenth, 0.1), (self.half, 0.5), (self.double, 2.0)):
+            button.on_click(lambda _, factor=factor: self.set_rate(self.trainer.lr * factor))
+
+    # --- what a reader does --------------------------------------------------------------------------------------
+
+    def on_start(self, _: ipywidgets.Button) -> None:
+        """Train for the epochs to go."""
+        with self._told():
+            self.trainer.start(self.trainer.epoch + self.epochs.value)
+        self.show_buttons()
+
+    def on_pause(self, _: ipywidgets.Button) -> None:
+        """Stop after this step; the thread's last words say where."""
+        self.trainer.pause()
+
+    def on_after(self, _: ipywidgets.Button) -> None:
+        """Stop when the epoch is whole."""
+        self.trainer.stop_after_epoch()
+        self.say("Stops after this epoch.")
+
+    def on_epochs(self, change: dict) -> None:
+        """While a training runs, more or fewer epochs; else they count when Start is pressed."""
+        if not self._quiet() and self.trainer.running:
+            self.trainer.target = self.trainer.epoch + change["new"]
+            self.show_progress()
+
+    def on_slider(self, change: dict) -> None:
+        """The rate that the slider was moved to."""
+        if not self._quiet():
+            self.set_rate(change["new"])
+
+    def on_number(self, change: dict) -> None:
+        """The rate that was typed."""
+        if self._quiet():
+            return
+        try:
+            rate = float(change["new"])
+        except ValueError:
+            self.say(f"{change['new']!r} is no number: type for example 3e-4", fault=True)
+            self.show_rate()
+        else:
+            self.set_rate(rate)
+
+    def set_rate(self, rate: float) -> None:
+        """The training's rate, from its next step on."""
+        with self._told():
+            self.trainer.lr = float(f"{rate:.3g}")
+        self.show_rate()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """An error of ours is shown, not raised where nobody sees it."""
+        try:
+            yield
+        except UNetError as error:
+            self.say(str(error), fault=True)
+
+    # --- what the training does ----------------------------------------------------------------------------------
+
+    def on_event(self, event: str) -> None:
+        """The trainer's watcher; called in its thread between two steps."""
+        now = time.monotonic()
+        if event == "say" and self.trainer.lines:
+            self.say("\n".join(self.trainer.lines[-LINES:]))
+        elif event in ("epoch", "end"):
+            self.refresh()
+        elif event == "note":
+            self.show_rate()
+            self.draw_curve()
+        elif event == "step" and now - self.texted > TEXT_EVERY:
+            self.show_progress()
+            if now - self.drawn > self.cost / DRAW_SHARE:
+                self.draw_curve()
+
+    def refresh(self) -> None:
+        """Everything, as it is now."""
+        self.show_buttons()
+        self.show_rate()
+        self.show_progress()
+        self.draw_curve()
+        self.draw_faces()
+        if self.trainer.error is not None:
+            error = self.trainer.error
+            self.say(f"{type(error).__name__}: {error} (trainer.wait() raises it in a cell)", fault=True)
+
+    def show_buttons(self) -> None:
+        """Which buttons can be pressed, and how many epochs are to go."""
+        trains = self.trainer.trains_in is not None or self.trainer.running
+        self.hint.value = HINT if self.trainer.running else ""
+        self.start.disabled, self.pause.disabled, self.after.disabled = trains, not trains, not trains
+        if trains and (left := self.trainer.target - self.trainer.epoch) > 0:
+            with self._quietly():
+                self.epochs.value = left
+
+    def show_rate(self) -> None:
+        """The rate of the next step, on the slider and as a number."""
+        with self._quietly():
+            self.slider.value = self._shown(self.trainer.lr)
+            self.number.value = self._text(self.trainer.lr)
+
+    def show_progress(self) -> None:
+        """Bar and status line."""
+        one = self.trainer
+        end = max(one.target, one.epoch, 1)
+        self.bar.max, self.bar.value = float(end), one.progress
+        images = (end - one.progress) * len(one.arrays["train"])
+        words = [f"epoch {one.progress:.1f} of {end}", f"step {one.step}", f"rate {one.lr:.1e}"]
+        if one.trace:
+            words.append(f"loss {one.trace[-1][1]:.3f}")
+        if one.speed > 0:
+            left = round(images / one.speed)
+            words += [f"{one.speed:.0f} images/s", f"{left // 60}:{left % 60:02} left"]
+        self.status.value = " &nbsp; ".join(words)
+        self.texted = time.monotonic()
+
+    def draw_curve(self) -> None:
+        """Loss, validation and rate so far, the rate's changes marked."""
+        with self.pen:
+            began = time.monotonic()
+            one = self.trainer
+            self.curve.value = plots.png(plots.curves(one.history, one.dataset, list(one.trace)))
+            self.drawn = time.monotonic()
+            self.cost = self.drawn - began
+
+    def draw_faces(self) -> None:
+        """What the network says now of a few validation images, from one step's weights."""
+        with self.pen:
+            one, val = self.trainer, self.trainer.arrays["val"]
+            rows = np.linspace(0, len(val) - 1, min(FACES, len(val))).astype(int)
+            images, truths = np.array(val.images[rows]), np.array(val.labels[rows])
+            x = to_float(torch.from_numpy(images).to(one.device), one.settings.mean, one.settings.std)
+            with torch.no_grad():
+                said = one.network(x).argmax(1).to(torch.uint8).cpu().numpy()
+            names = [val.ids[row] for row in rows]
+            self.faces.value = plots.png(plots.predictions(images, truths, said, one.dataset, names))
+
+    def say(self, text: str, fault: bool = False) -> None:
+        """Lines below the bar."""
+        color = "#b00020" if fault else "inherit"
+        self.message.value = f'<pre style="color: {color}; white-space: pre-wrap; margin: 0">{html.escape(text)}</pre>'
+
+    # --- small matters -------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Within, this thread's changes of widgets are no orders."""
+        self.own.quiet = True
+        try:
+            yield
+        finally:
+            self.own.quiet = False
+
+    def _quiet(self) -> bool:
+        """Whether the change at hand is our own."""
+        return getattr(self.own, "quiet", False)
+
+    @staticmethod
+    def _shown(rate: float) -> float:
+        """A rate within the slider's ends."""
+        return min(max(rate, 10.0**LOWEST), 10.0**HIGHEST)
+
+    @staticmethod
+    def _text(rate: float) -> str:
+        """A rate as it would be typed."""
+        return f"{rate:.2e}"

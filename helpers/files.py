@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,20 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write bytes to `path` whole or not at all."""
     with atomic(path) as file:
         file.write(data)
+
+
+def link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, in place of what was there; a copy where the disk knows no links."""
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, target)
+    except OSError:
+        with open(source, "rb") as file, atomic(target) as copy:
+            shutil.copyfileobj(file, copy)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

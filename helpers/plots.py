@@ -422,10 +422,14 @@ def f1_bars(
 # ---- training curves ----
 
 
-def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset) -> Figure:
-    """History rows (one run, or several by name): training loss, validation F1 and rate over epochs, notes dashed."""
+def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset, trace: Sequence[Sequence[float]] = ()) -> Figure:
+    """History rows (one run, or several by name): training loss, validation F1 and rate over epochs, notes dashed.
+
+    trace: triples (epoch, loss, rate) of one run between its epochs: the loss is drawn thin behind the means, the
+    rate in place of the epochs' last ones.
+    """
     runs = runs if isinstance(runs, dict) else {"": runs}
-    runs = {name: rows for name, rows in runs.items() if rows}
+    runs = {name: rows for name, rows in runs.items() if rows or len(trace)}
     if not runs:
         return _message("no epoch finished yet")
     panels = {
@@ -442,7 +446,13 @@ def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset) -> Figure
             _notes(axes, rows, color)
         axes.set_ylabel(title, fontsize=TEXT, color=INK)
         axes.tick_params(labelbottom=key == "lr")
-    _share_epochs(figure, runs)
+    if len(trace):
+        epochs, losses, rates = np.array(trace, float).T
+        figure.axes[0].plot(epochs, losses, color=HUES[0], lw=0.8, alpha=0.45, zorder=1)
+        figure.axes[2].lines[0].set_data(epochs, rates)
+        figure.axes[2].lines[0].set_marker("")
+        figure.axes[2].relim()
+    _share_epochs(figure, runs, trace)
     figure.axes[1].set_ylim(0, 1)
     _rate_axis(figure.axes[-1])
     if any(runs):
@@ -464,25 +474,33 @@ def _line(axes: Axes, rows: list[dict], key: str, color, name: str) -> None:
     axes.plot(epochs[known], values[known], color=color, marker=marker, ms=3, lw=1.6, label=name)
 
 
+SLOTS = (0.97, "top"), (0.03, "bottom"), (0.5, "center")  # heights at which notes that lie close are written
+
+
 def _notes(axes: Axes, rows: list[dict], color) -> None:
-    """A dashed line with its text for each row's note; a text that would lie on the one before is left out."""
+    """A dashed line with its text for each row's note; the last one where several were made at one step.
+
+    Texts that would lie on each other go to other heights; a fourth within a text's width is left out.
+    """
+    noted = {row["step"] if "step" in row else row["epoch"]: row for row in rows if row.get("note")}
     epochs = _column(rows, "epoch")
-    apart, last = 0.025 * (np.ptp(epochs) or 1.0), -np.inf
-    for epoch, row in zip(epochs, rows, strict=True):
-        if not row.get("note"):
-            continue
+    apart = 0.025 * (np.ptp(epochs) if len(rows) > 1 else 1.0)
+    free = dict.fromkeys(SLOTS, -np.inf)  # height -> where the last text there stands
+    for row in noted.values():
+        epoch = row["epoch"]
         axes.axvline(epoch, color=color, linestyle="--", linewidth=1, alpha=0.8)
-        if epoch - last >= apart:
+        slot = next((slot for slot, taken in free.items() if epoch - taken >= apart), None)
+        if slot is not None:
             axes.text(
-                epoch, 0.97, row["note"], transform=axes.get_xaxis_transform(), rotation=90, ha="right", va="top",
+                epoch, slot[0], row["note"], transform=axes.get_xaxis_transform(), rotation=90, ha="right", va=slot[1],
                 fontsize=SMALL - 1, color=color, bbox=dict(facecolor="white", alpha=0.75, linewidth=0, pad=0.6),
             )  # fmt: skip
-            last = epoch
+            free[slot] = epoch
 
 
-def _share_epochs(figure: Figure, runs: dict[str, list[dict]]) -> None:
+def _share_epochs(figure: Figure, runs: dict[str, list[dict]], trace: Sequence[Sequence[float]] = ()) -> None:
     """The same epochs on every axes, named once below."""
-    epochs = np.concatenate([_column(rows, "epoch") for rows in runs.values()])
+    epochs = np.concatenate([_column(rows, "epoch") for rows in runs.values()] + [[point[0] for point in trace]])
     pad = 0.03 * (np.ptp(epochs) or 1.0)
     for axes in figure.axes:
         axes.set_xlim(epochs.min() - pad, epochs.max() + pad)
@@ -504,6 +522,23 @@ def _rate_axis(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def sweep(rates: np.ndarray, losses: np.ndarray, suggestion: float) -> Figure:
+    """A sweep's losses over its rates, both float [N], with the suggested rate marked."""
+    figure = _figure(WIDTH, 300)
+    axes = _chart(figure, 70, 50, 810, 230)
+    axes.plot(rates, losses, color=HUES[0], lw=1.6)
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate", fontsize=TEXT, color=INK)
+    axes.set_ylabel("training loss, smoothed", fontsize=TEXT, color=INK)
+    axes.set_ylim(top=min(losses.max(), 1.3 * losses[0]))  # what is lost at the end would hide the fall
+    axes.axvline(suggestion, color=HUES[1], linestyle="--", linewidth=1.2)
+    axes.text(
+        suggestion, 0.97, f" the loss falls fastest: {suggestion:.1e}", transform=axes.get_xaxis_transform(),
+        fontsize=TEXT, color=HUES[1], va="top",
+    )  # fmt: skip
+    return figure
+
+
 def class_curves(rows: list[dict], dataset: Dataset) -> Figure:
     """Validation F1 of every class over epochs, one line each, named at its right end."""
     last = {name: _last(_column(rows, f"f1_{name}")) for name in dataset.classes}
@@ -518,6 +553,7 @@ def class_curves(rows: list[dict], dataset: Dataset) -> Figure:
         axes.lines[-1].set_path_effects([patheffects.withStroke(linewidth=2.6, foreground=MUTED)])  # for pale colours
     axes.set_ylim(0, 1)
     axes.set_ylabel("validation F1", fontsize=TEXT, color=INK)
+    _notes(axes, rows, MUTED)
     _share_epochs(figure, {"": rows})
     for (name, value), y in zip(last.items(), _spread(list(last.values()), LINE / height), strict=True):
         color = np.divide(dataset.colors[dataset.id(name)], 255)

@@ -1,50 +1,53 @@
 """Trainer: fit, interrupt, learning rate, history, validation, checkpoints."""
 
+import contextlib
 import copy
 import csv
+import gc
 import io
 import math
 import sys
+import threading
 import time
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import catalog, checkpoint, env, files, losses, metrics, preprocess, unet
+from . import catalog, checkpoint, env, files, metrics, preprocess, steering, stepping, sweep, unet
 from .augment import Augment, to_float, to_ids
 from .errors import CheckpointError, TrainingError
-from .interrupt import Interrupt
 
 # A checkpoint goes on with no other network, optimizer or order of the data; all else may be changed on the way.
 FIXED = ("dataset", "size", "width", "depth", "norm", "slope", "mean", "std", "optimizer", "seed")
+CHECK = 10  # steps between two readings of the loss from the device
+SAVE_EVERY = 600  # seconds between two checkpoints within an epoch
+LOOK_EVERY = 2  # seconds between two looks for control.json
+FORMAT = 2  # of the checkpoint
 
 
 def shape(schedule: str, t: float) -> float:
     """The schedule as a pure function: progress t in [0,1] -> factor in (0,1] of the peak rate.
 
     onecycle: linear from 1/10 to 1 over the first 15 %, then a cosine down to 1/100.
-    steps: 1, from one half 1/10, from three quarters 1/100 (the write-up's cuts by hand).
+    steps: 1, from one half 1/10, from three quarters 1/100 (the write-up's cuts by hand). constant: 1.
+    Beyond t = 1, which is epoch `settings.epochs`, each goes on at its last value.
     """
     t = min(max(t, 0.0), 1.0)
+    if schedule == "constant":
+        return 1.0
     if schedule == "steps":
         return 1.0 if t < 0.5 else 0.1 if t < 0.75 else 0.01
     if schedule != "onecycle":
-        raise TrainingError(f"no schedule called {schedule!r}: choose onecycle or steps")
+        raise TrainingError(f"no schedule called {schedule!r}: choose onecycle, steps or constant")
     if t < 0.15:
         return 0.1 + 0.9 * t / 0.15
     return 0.01 + 0.99 * (1 + math.cos(math.pi * (t - 0.15) / 0.85)) / 2
-
-
-def make_optimizer(settings: catalog.Settings, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """Adam or AdamW over all parameters, at the settings' peak rate."""
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    for name, value, known in (("optimizer", settings.optimizer, kinds), ("loss", settings.loss, losses.LOSSES)):
-        if value not in known:
-            raise TrainingError(f"no {name} called {value!r}: choose one of {', '.join(known)}")
-    return kinds[settings.optimizer](model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
 
 
 def run_name(settings: catalog.Settings) -> str:
@@ -53,11 +56,16 @@ def run_name(settings: catalog.Settings) -> str:
     return f"{settings.recipe}-{settings.scale}" + ("-sample" if drawn else "")
 
 
+class _StoppedError(Exception):
+    """A stop was asked for in the middle of validation: nothing is half done, it is begun anew at the next fit."""
+
+
 class Trainer:
     """Trains one network on the arrays of 02; goes on from the run's last checkpoint if there is one.
 
-    `fit(n)` trains to n epochs in all. The place in the data is (epoch, seen), every random number a function of
-    it, so a run that was stopped anywhere goes on exactly as if it had not been.
+    `fit(n)` trains to n epochs in all, `start(n)` does so in a background thread. The place in the data is
+    (epoch, seen) and every random number a function of it and of the seed, so a run that was stopped anywhere goes
+    on exactly as if it had not been.
     """
 
     def __init__(
@@ -72,30 +80,81 @@ class Trainer:
         self.run = run or run_name(settings)
         self.folder = env.run_dir(settings.dataset, self.run)
         self.device = torch.device(device or env.pick_device())
-        with torch.random.fork_rng(devices=[]):  # the reader's own random numbers stay as they are
-            torch.default_generator.manual_seed(settings.seed)
-            self.model = unet.build(settings, len(self.dataset.classes))
-        # channels_last: on two CPU cores a step takes 0.85 of the time, and batches come in that order anyway
-        self.model.to(self.device, memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.model).eval().requires_grad_(False) if settings.average else None
-        self.optimizer = make_optimizer(settings, self.model)
+        shape(settings.schedule, 0)  # an unknown name is told before training
+        self.stepper = stepping.Stepper(settings, len(self.dataset.classes), self.device)
         self.augment = Augment(self.dataset.swaps, settings.mean, settings.std, settings.seed)
-        self.epoch, self.seen, self.step = 0, 0, 0  # whole epochs, images of the current one, optimizer steps
+        self.epoch, self.seen = 0, 0  # whole epochs, images of the current one
         self.loss_sum = torch.zeros((), device=self.device)  # over the images seen in this epoch
         self.factor = 1.0  # what the reader's changes have made of the schedule
-        self.history: list[dict] = []
-        self.torn = False  # whether an error or a second interrupt has cut a step in two
+        self.rows: list[dict] = []  # the history
+        self.trace: list[list[float]] = []  # [epoch as a fraction, mean loss, rate] every few steps
+        self.window = 0  # images since the loss was last read
+        self.best = -1.0  # the best merit so far
+        self.saved = -1  # the step of the newest checkpoint
+        self._init_steering()
         self._resume()
+
+    def _init_steering(self) -> None:
+        """What reaches a running training: all of it may be set from another thread."""
+        self.target = 0  # epochs in all, of the fit that runs
+        self.stop = ""  # "step" or "epoch": after which to stop
+        self.gate = steering.Gate()
+        self.mailbox = steering.Mailbox(self.folder / "control.json")
+        self.signals: steering.Signals | None = None
+        self.thread: threading.Thread | None = None
+        self.error: Exception | None = None  # of the thread, until wait() raises it
+        self.lines: list[str] = []  # what a training in the background had to say
+        self.watchers: list[Callable[[str], None]] = []  # called with "step", "epoch", "say" or "end"
+        self.torn = False  # whether an error or a second interrupt has cut a step in two
+        self.unwritten: dict | None = None  # the row of an epoch whose files could not be written
+        self.trains_in: threading.Thread | None = None  # the thread in which fit's loop runs, if it does
+        self.speed = math.nan  # images a second, lately
+        self.clock = (0.0, 0.0)  # when that was last measured, and at what progress
+        self.rates: list[float] = []  # of the steps since the loss was last read
+        self.looked = self.saved_at = (
+            time.monotonic()
+        )  # when control.json was looked for, when a checkpoint was written
 
     def __repr__(self) -> str:
         return f"Trainer(run={self.run!r}, epoch {self.progress:.2f}, step {self.step}, next rate {self.lr:.1e})"
 
-    # --- the learning rate ---------------------------------------------------------------------------------------
+    @property
+    def model(self) -> unet.UNet:
+        """The network that is trained."""
+        return self.stepper.model
+
+    @property
+    def average(self) -> unet.UNet | None:
+        """The running average of its weights, if the recipe has one."""
+        return self.stepper.average
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Its optimizer; set the rate by `trainer.lr`, since every step writes the schedule's into the optimizer."""
+        return self.stepper.optimizer
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps so far."""
+        return self.stepper.steps
+
+    @property
+    def history(self) -> list[dict]:
+        """A row an epoch and one for each change by hand, as far as they go now."""
+        return list(self.rows)
 
     @property
     def progress(self) -> float:
         """Epochs done, the current one as a fraction."""
         return self.epoch + self.seen / len(self.arrays["train"])
+
+    @property
+    def network(self) -> unet.UNet:
+        """A copy of the network to use, of one step's weights: the average if the recipe averages, else the model's."""
+        with self.gate.visit():
+            return copy.deepcopy(self.stepper.average or self.stepper.model).eval().requires_grad_(False)
+
+    # --- the learning rate ---------------------------------------------------------------------------------------
 
     @property
     def lr(self) -> float:
@@ -104,69 +163,247 @@ class Trainer:
 
     @lr.setter
     def lr(self, rate: float) -> None:
-        """Make the current rate exactly `rate` and scale the rest of the schedule; kept in the history."""
-        rate = float(rate)  # a number of numpy's or torch's would make the checkpoint unreadable
-        if not (math.isfinite(rate) and rate > 0):
-            raise TrainingError(f"a learning rate is a number above 0, got {rate}; nothing was changed")
-        self.factor *= rate / self.lr
-        self._note(f"lr {rate:.2g}")
+        """Make the current rate exactly `rate` and scale the rest of the schedule; kept in the history.
 
-    # --- training ------------------------------------------------------------------------------------------------
+        The state before the change is saved, so that undo() comes back to it.
+        """
+        rate = steering.check_rate(rate)
+        with self.gate.visit():
+            if not self.torn and self.step not in (self.saved, 0):
+                self._try_to_save()
+            self.factor *= rate / self.lr
+            self._note(f"lr {rate:.2g}")
+        self._notify("note")
+
+    def lr_sweep(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> sweep.Sweep:
+        """Losses of a copy while its rate grows from low to high, and a suggestion; nothing of this training moves."""
+        self._check_idle()
+
+        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            epoch = self.epoch
+            while True:  # as many epochs as it takes
+                for images, labels, numbers in self._batches(epoch):
+                    yield self._prepare(images.to(self.device), labels.to(self.device), numbers)
+                epoch += 1
+
+        return sweep.run(self.stepper, batches(), low, high, steps)
+
+    # --- fit, start, pause, wait ---------------------------------------------------------------------------------
 
     def fit(self, epochs: int) -> "Trainer":
         """Train until `epochs` are done in all; a first interrupt ends it between two steps, a second one raises."""
-        if self.epoch >= epochs:
-            print(f"{self.epoch} epochs are done already; fit({self.epoch + 1}) or more goes on")
-        if self.torn and not self._resume():
-            raise TrainingError(
-                "the last fit was cut in the middle of a step, before any checkpoint: make a new Trainer"
-            )
-        with Interrupt() as interrupt:
-            while self.epoch < epochs and not interrupt.asked:
-                self.torn = True
-                self._run_epoch(epochs, interrupt)
-                self.torn = False
-        if interrupt.asked:
-            self.save()
-            print(f"stopped at epoch {self.progress:.2f} (step {self.step}), saved: "
-                  f"fit({epochs}) goes on from here; trainer.lr = {self.lr / 10:.1e} would lower the rate")  # fmt: skip
+        self._check_idle()
+        with steering.Signals() as signals:
+            self.signals = signals
+            try:
+                self._train(epochs)
+            finally:
+                self.signals = None
+                self._notify("end")
         return self
 
-    def _run_epoch(self, epochs: int, interrupt: Interrupt) -> None:
+    def start(self, epochs: int) -> None:
+        """As fit, in a background thread: returns at once, and other cells can run. See pause() and wait()."""
+        self._check_idle()
+        self.error, self.stop = None, ""
+        self.thread = threading.Thread(target=self._run_thread, args=(epochs,), name=f"train {self.run}", daemon=True)
+        steering.WATCHMAN.guard(self)
+        self.thread.start()
+
+    def _run_thread(self, epochs: int) -> None:
+        """The thread: an error is kept for wait() and told to the watchers."""
+        try:
+            self._train(epochs)
+        except Exception as error:  # whatever it is: nobody else would ever see it
+            self.error = error
+            self._say(f"{type(error).__name__}: {error}")
+        finally:
+            self.thread = None
+            self._notify("end")
+
+    @property
+    def running(self) -> bool:
+        """Whether a background thread trains."""
+        thread = self.thread
+        return thread is not None and thread.is_alive()
+
+    def pause(self, timeout: float | None = None) -> None:
+        """Stop the background training after its current step, saved, and wait for that; nothing if none runs."""
+        thread = self.thread
+        self.stop = "step" if thread is not None else self.stop
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def stop_after_epoch(self) -> None:
+        """Stop the training that runs when its current epoch is whole; nothing if none runs."""
+        self.stop = "epoch" if self.trains_in is not None else self.stop
+
+    def wait(self) -> "Trainer":
+        """Wait for the background training and print what it says; an interrupt pauses it. Raises its exception."""
+        thread, shown = self.thread, 0
+        with steering.Signals() as signals:
+            while thread is not None and thread.is_alive():
+                thread.join(0.1)
+                shown = self._print_lines(shown)
+                if signals.asked:
+                    self.stop = "step"
+        self._print_lines(shown)
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return self
+
+    def _print_lines(self, shown: int) -> int:
+        """Print what the thread has said since line `shown`; returns how many lines there are."""
+        for line in self.lines[shown:]:
+            print(line)
+        return len(self.lines)
+
+    def _check_idle(self) -> None:
+        """TrainingError if a background thread trains."""
+        if self.running:
+            raise TrainingError(
+                f"run {self.run} is training in the background: press Pause or call trainer.pause() first, "
+                "or wait for its end by trainer.wait()"
+            )
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Only one training at a time writes into a run's folder, whatever kernel it runs in."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise TrainingError(
+                f"run {self.run} is being trained elsewhere (another Trainer, or another notebook or terminal): "
+                "pause it there, or give this one another name, Trainer(..., run='...')"
+            ) from None
+        except (OSError, NotImplementedError):
+            yield  # a folder on Drive or a network that knows no locks: better without than not at all
+            return
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _train(self, epochs: int) -> None:
+        """fit's work, in whatever thread."""
+        if self.epoch >= epochs:
+            self._say(f"{self.epoch} epochs are done already; fit({self.epoch + 1}) or more goes on")
+            return
+        self.target, self.stop, self.lines = epochs, "", []
+        with self._alone():
+            self.trains_in, self.saved_at = threading.current_thread(), time.monotonic()
+            try:
+                self._recover()
+                while self.epoch < self.target and not self._asked():
+                    self._steer()
+                    if not self._asked():
+                        self._run_epoch()
+                if self.epoch < self.target:
+                    self._pause_here()
+            finally:
+                self.trains_in, self.stop = None, ""
+
+    def _recover(self) -> None:
+        """Before training: mend what an earlier cut or a full disk has left; see that there is a checkpoint."""
+        if self.torn and not self._resume():
+            raise TrainingError("the last fit was cut in the middle of its first step: make a new Trainer")
+        if self.unwritten is not None:
+            self._write_epoch(self.unwritten)
+        if self.saved < 0:
+            self.save()  # so that there is always a good state to go back to
+
+    def _pause_here(self) -> None:
+        """After an interrupt, a signal or a request: save, and say how to go on."""
+        self.save()
+        how = f"start({self.target})" if self.running else f"fit({self.target})"
+        self._say(f"stopped at epoch {self.progress:.2f} (step {self.step}), saved: {how} goes on from here; "
+                  f"trainer.lr = {self.lr / 10:.1e} would lower the rate")  # fmt: skip
+
+    def _asked(self) -> bool:
+        """Whether to stop after this step."""
+        epoch_over = self.stop == "epoch" and self.seen == 0
+        return self.stop == "step" or epoch_over or bool(self.signals and self.signals.asked)
+
+    def _steer(self) -> None:
+        """Obey control.json, if there is one."""
+        self.looked = time.monotonic()
+        orders, report = self.mailbox.read()
+        if report:
+            self._say(report)
+        if orders:
+            told = ", ".join(f"{key} {value}" for key, value in orders.items())
+            self._say(f"control.json: {told}")
+        if "lr" in orders:
+            self.lr = orders["lr"]
+        self.stop = orders.get("stop", self.stop)
+
+    def _say(self, line: str) -> None:
+        """Print in a cell; in a thread, where a print is lost, keep the line for the panel and for wait()."""
+        if threading.current_thread() is self.thread:
+            self.lines.append(line)
+        else:
+            print(line, flush=True)
+        self._notify("say")
+
+    def _notify(self, event: str) -> None:
+        """Call the watchers; one that fails is dropped, since a picture must not cost a training."""
+        for watcher in list(self.watchers):
+            try:
+                watcher(event)
+            except Exception as error:  # a fault in drawing, whatever it is
+                self.watchers.remove(watcher)
+                self._say(f"the panel is left behind ({type(error).__name__}: {error}); training goes on")
+
+    # --- an epoch, a step ----------------------------------------------------------------------------------------
+
+    def _batches(self, epoch: int, seen: int = 0) -> torch.utils.data.DataLoader:
+        """The training batches of an epoch, less those that were seen."""
+        return preprocess.loader(self.arrays["train"], self.settings.batch, self.settings.seed, epoch, seen)
+
+    def _run_epoch(self) -> None:
         """The rest of the current epoch; at its end validation, a history row, a checkpoint and a line."""
         began, first = time.perf_counter(), self.seen
-        settings, data = self.settings, self.arrays["train"]
-        batches = preprocess.loader(data, settings.batch, settings.seed, self.epoch, self.seen)
-        # on stdout, where the epoch's line then takes its place; stderr would keep an empty coloured line
-        bar = tqdm(batches, f"epoch {self.epoch + 1}", leave=False, mininterval=1, file=sys.stdout)
-        for images, labels, numbers in bar:
+        self.clock = (began, self.progress)
+        batches = self._batches(self.epoch, self.seen)
+        if not self.running:  # on stdout, where the epoch's line takes its place; stderr would keep an empty one
+            batches = tqdm(batches, f"epoch {self.epoch + 1}", leave=False, mininterval=1, file=sys.stdout)
+        for images, labels, numbers in batches:
             self._step(images, labels, numbers)
-            if interrupt.asked:
+            self._after_step()
+            if self._asked():
                 break
-        if self.seen < len(data):
+        if self.seen < len(self.arrays["train"]):
             return
-        row = {"epoch": self.epoch + 1, "step": self.step, "loss": self._mean_loss(), "lr": self.lr}
-        row["images_per_s"] = (self.seen - first) / (time.perf_counter() - began)
-        row |= {f"f1_{name}": value for name, value in self.validate().items()}
-        self.epoch, self.seen = self.epoch + 1, 0
-        self.loss_sum.zero_()
-        self._finish_epoch(row, epochs, time.perf_counter() - began)
+        self._read_loss()
+        if self.seen > first:
+            self.speed = (self.seen - first) / (time.perf_counter() - began)
+        with contextlib.suppress(_StoppedError):
+            self._finish_epoch(self.validate(self.stepper.network), time.perf_counter() - began)
 
     def _step(self, images: Tensor, labels: Tensor, numbers: np.ndarray) -> None:
         """One batch, uint8[B,S,S,3] and uint8[B,S,S]: forward, backward, clip, update, average."""
-        self.model.train()
-        x, target = self._prepare(images.to(self.device), labels.to(self.device), numbers)
-        loss = losses.LOSSES[self.settings.loss](self.model(x), target)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
-        self.optimizer.step()
-        self.step += 1
-        self.seen += len(numbers)
-        self.loss_sum += loss.detach() * len(numbers)  # stays on the device: read once an epoch
-        self._update_average()
+        with self.gate.step():
+            x, target = self._prepare(images.to(self.device), labels.to(self.device), numbers)
+            try:
+                loss = self.stepper.backward(x, target)
+            except (RuntimeError, MemoryError) as error:
+                if not stepping.is_out_of_memory(error):
+                    raise
+                self._drop_memory(error)
+                fault = str(error).splitlines()[0]
+            else:
+                self.torn = True
+                rate = self.lr
+                self.loss_sum += self.stepper.update(loss, rate, len(numbers))
+                self.seen += len(numbers)
+                self.window += len(numbers)
+                self.rates.append(rate)
+                self.torn = False
+                return
+        self._out_of_memory(fault)
 
     def _prepare(self, images: Tensor, labels: Tensor, numbers: np.ndarray) -> tuple[Tensor, Tensor]:
         """uint8 batch -> float32[B,3,S,S] normalised and int64[B,S,S], changed at random where the recipe says so."""
@@ -174,44 +411,66 @@ class Trainer:
             return self.augment(images, labels, numbers, self.epoch)
         return to_float(images, self.settings.mean, self.settings.std), to_ids(labels)
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        """Move the averaged weights (and norms' statistics) towards the model's; faster in the first steps."""
-        if self.average is None:
-            return
-        keep = min(self.settings.average, self.step / (self.step + 9))
-        mine, theirs = self.average.state_dict(), self.model.state_dict()
-        floats = [k for k, v in mine.items() if v.is_floating_point()]
-        torch._foreach_lerp_([mine[k] for k in floats], [theirs[k] for k in floats], 1 - keep)
+    def _after_step(self) -> None:
+        """Between two steps: read the loss, look for orders, save, tell the watchers, each when it is due."""
+        if self.step % CHECK == 0:
+            self._read_loss()
+        now = time.monotonic()
+        if now - self.looked > LOOK_EVERY:
+            self._steer()
+        if now - self.saved_at > SAVE_EVERY:
+            self.save()
+        self._notify("step")
 
-    def _mean_loss(self) -> float:
-        """Mean training loss of the epoch so far; TrainingError if it is not a number, and the weights go back."""
-        loss = float(self.loss_sum) / self.seen
-        if not math.isfinite(loss):
-            self._go_back(f"the loss is {loss}")
-        return loss
+    def _read_loss(self) -> None:
+        """A point of the trace and the speed; where a loss was not finite, back to the last checkpoint."""
+        loss, bad = self.stepper.read()
+        if bad >= 0:
+            self._go_back(self._fault(bad))
+        now, (then, before) = time.perf_counter(), self.clock
+        if self.progress > before:
+            self.speed = (self.progress - before) * len(self.arrays["train"]) / (now - then)
+        if self.window:
+            self.trace.append([self.progress, loss / self.window, self.optimizer.param_groups[0]["lr"]])
+        self.window, self.rates, self.clock = 0, [], (now, self.progress)
 
-    def _check_finite(self) -> None:
-        """Before anything is saved: a checkpoint never holds weights or a loss that are not numbers."""
-        floats = [v for v in self.model.state_dict().values() if v.is_floating_point()]
-        if not torch.stack([self.loss_sum.isfinite(), *(v.isfinite().all() for v in floats)]).all():
-            self._go_back("loss or weights are not finite")
+    def _fault(self, bad: int) -> str:
+        """What was wrong in step `bad`, and at which rate; -1: the weights themselves."""
+        if bad < 0:
+            return f"weights are not finite, by step {self.step} at rate {self.lr:.1e}"
+        ago = self.step - bad  # steps since
+        rate = self.rates[-1 - ago] if ago < len(self.rates) else self.lr
+        return f"the loss or its gradient was not finite in step {bad} at rate {rate:.1e}"
+
+    @staticmethod
+    def _drop_memory(error: BaseException) -> None:
+        """Let go of what the failed step holds: its tensors hang on the frames of the traceback."""
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _out_of_memory(self, fault: str) -> None:
+        """Save, and raise TrainingError with what to try; the weights are those of the last whole step."""
+        self.save()
+        batch = self.settings.batch
+        advice = (
+            f"try half the batch, Trainer(settings.but(batch={batch // 2}), arrays, run={self.run!r}): it goes on "
+            "from here" if batch > 1 else "a batch of one image does not fit: take a smaller size or width"
+        )  # fmt: skip
+        raise TrainingError(f"out of memory on {self.device} after step {self.step}, with batch {batch} at "
+                            f"{self.settings.size} px ({fault}). Nothing is lost, it is saved; {advice}")  # fmt: skip
 
     def _go_back(self, fault: str) -> None:
         """To the last checkpoint; always raises TrainingError, which says where training is now and what to do."""
-        step, rate = self.step, self.lr
         if not self._resume():
-            raise TrainingError(f"{fault}, by step {step} at rate {rate:.1e}, before any checkpoint: lower the rate in "
-                                "the settings and make a new Trainer")  # fmt: skip
-        raise TrainingError(f"{fault}, by step {step} at rate {rate:.1e}: back at the last checkpoint, epoch "
-                            f"{self.progress:g}; set trainer.lr lower and run fit again")  # fmt: skip
+            raise TrainingError(f"{fault}, before any checkpoint: make a new Trainer with a lower rate")
+        raise TrainingError(f"{fault}: it was left out, and training is back at the last checkpoint, epoch "
+                            f"{self.progress:.2f}, step {self.step}. Set the rate lower, for example trainer.lr = "
+                            f"{self.lr / 10:.1e}, and go on with fit")  # fmt: skip
 
     # --- validation, history, checkpoints ------------------------------------------------------------------------
-
-    @property
-    def network(self) -> unet.UNet:
-        """The network to use: averaged weights if the recipe averages, else the model's; in evaluation mode."""
-        return (self.average or self.model).eval()
 
     @torch.no_grad()
     def validate(self, network: unet.UNet | None = None) -> dict[str, float]:
@@ -220,23 +479,41 @@ class Trainer:
         matrix = torch.zeros(classes, classes, dtype=torch.int64)
         for images, labels, _ in preprocess.loader(self.arrays["val"], self.settings.batch):
             x = to_float(images.to(self.device), self.settings.mean, self.settings.std)
-            matrix += metrics.confusion(network(x).argmax(1).cpu(), labels, classes)
+            with self.stepper.autocast():
+                matrix += metrics.confusion(network(x).argmax(1).cpu(), labels, classes)
+            if self.trains_in is threading.current_thread() and self._asked():
+                raise _StoppedError
         return metrics.scores(matrix.numpy(), self.dataset)
 
-    def _finish_epoch(self, row: dict, epochs: int, seconds: float) -> None:
-        """Append the row, save, keep the best, print the line."""
-        headline = f"f1_{self.dataset.headline}"
-        self._check_finite()
-        if self._merit(row) > max((self._merit(r) for r in self.history if not r["note"]), default=-1.0):
-            checkpoint.write_export(self.folder / "best.pt", *self._export_parts(row))  # first: save() ends the epoch
-        self.history.append(row | {"note": ""})
-        self.save()
+    def _finish_epoch(self, scores: dict[str, float], seconds: float) -> None:
+        """The epoch's row and line, its files; from here on the next epoch is the current one."""
+        row = {
+            "epoch": self.epoch + 1, "step": self.step, "loss": float(self.loss_sum) / self.seen,
+            "lr": self.optimizer.param_groups[0]["lr"], "images_per_s": self.speed,
+        } | {f"f1_{name}": value for name, value in scores.items()} | {"note": ""}  # fmt: skip
+        self.torn = True
+        self.rows.append(row)
+        self.epoch, self.seen, self.unwritten = self.epoch + 1, 0, row
+        self.loss_sum.zero_()
+        self.torn = False
+        self._write_epoch(row)
         parts = {self.dataset.classes[i]: row[f"f1_{self.dataset.classes[i]}"] for i in self.dataset.parts}
         weakest = min(parts, key=lambda name: -1.0 if math.isnan(parts[name]) else parts[name])
-        left = round((epochs - self.epoch) * seconds)
-        print(f"epoch {self.epoch:3}/{epochs}  loss {row['loss']:.3f}  val F1 {row[headline]:.3f} (weakest {weakest} "
-              f"{parts[weakest]:.2f})  lr {row['lr']:.1e}  {row['images_per_s']:.0f} images/s  "
-              f"{left // 60}:{left % 60:02} left", flush=True)  # fmt: skip
+        left, headline = round((self.target - self.epoch) * seconds), row[f"f1_{self.dataset.headline}"]
+        self._say(f"epoch {self.epoch:3}/{self.target}  loss {row['loss']:.3f}  val F1 {headline:.3f} (weakest "
+                  f"{weakest} {parts[weakest]:.2f})  lr {row['lr']:.1e}  {row['images_per_s']:.0f} images/s  "
+                  f"{left // 60}:{left % 60:02} left")  # fmt: skip
+        self._notify("epoch")
+
+    def _write_epoch(self, row: dict) -> None:
+        """best.pt where the epoch is the best so far, the checkpoint, the history."""
+        best = self._merit(row) > self.best
+        if best:
+            with checkpoint.explained(self.folder / "best.pt"):
+                checkpoint.write_export(self.folder / "best.pt", *self._export_parts(row))
+            self.best = self._merit(row)
+        self.save(best)
+        self.unwritten = None
 
     def _merit(self, row: dict) -> float:
         """By which the best epoch is chosen: the headline score, just below 0 where it is not defined."""
@@ -245,34 +522,54 @@ class Trainer:
 
     def _note(self, text: str) -> None:
         """A row of its own for what the reader changed, at this very place."""
-        blank = dict.fromkeys(self.history[-1] if self.history else {f"f1_{self.dataset.headline}": 0}, math.nan)
+        blank = dict.fromkeys(self.rows[-1] if self.rows else {f"f1_{self.dataset.headline}": 0}, math.nan)
         now = {"epoch": self.progress, "step": self.step, "lr": self.lr, "loss": math.nan, "note": text}
-        self.history.append(blank | now)
+        self.rows.append(blank | now)
 
-    def save(self) -> None:
-        """Write last.pt (the one before becomes previous.pt) and history.csv; never what is not finite."""
-        self._check_finite()
-        state = {
-            "settings": self.settings.asdict(), "classes": list(self.dataset.classes), "versions": env.versions(),
-            "data": self._data(), "model": self.model.state_dict(),
-            "average": self.average.state_dict() if self.average else None, "optimizer": self.optimizer.state_dict(),
-            "epoch": self.epoch, "seen": self.seen, "step": self.step, "loss_sum": float(self.loss_sum),
-            "factor": self.factor, "history": self.history,
-        }  # fmt: skip
-        checkpoint.save(self.folder / "last.pt", state)
-        files.write_atomic(self.folder / "history.csv", self._history_csv().encode())
+    def save(self, best: bool = False, rotate: bool = True) -> None:
+        """Write last.pt (the one before becomes previous.pt) and history.csv; never what is not finite.
 
-    def _data(self) -> list[str]:
-        """Checksums of the training and validation arrays."""
-        return [self.arrays[split].content for split in ("train", "val")]
+        best: keep it as best_state.pt too. CheckpointError if the disk is full: all earlier files are as they were.
+        """
+        with self.gate.visit():
+            if self.stepper.read_bad() >= 0 or not self.stepper.is_finite():
+                self._go_back(self._fault(self.stepper.read_bad()))
+            checkpoint.save(self.folder / "last.pt", self._state(), best, rotate)
+            with checkpoint.explained(self.folder / "history.csv"):
+                files.write_atomic(self.folder / "history.csv", self._history_csv().encode())
+            self.saved, self.saved_at = self.step, time.monotonic()
+
+    def _try_to_save(self) -> None:
+        """Save; a full disk is told and changes nothing."""
+        try:
+            self.save()
+        except CheckpointError as error:
+            self._say(f"not saved: {error}")
+
+    def _state(self) -> dict:
+        """All that a run is, as tensors and plain values.
+
+        Random states are not among them, because there are none: shuffle and augmentation are functions of
+        (seed, epoch, sample), and the network draws nothing.
+        """
+        return {
+            "format": FORMAT, "settings": self.settings.asdict(), "classes": list(self.dataset.classes),
+            "versions": env.versions(), "data": self._data(), "epoch": self.epoch, "seen": self.seen,
+            "loss_sum": float(self.loss_sum), "factor": self.factor, "history": self.rows, "trace": self.trace,
+            "window_images": self.window, "best": self.best,
+        } | self.stepper.state()  # fmt: skip
+
+    def _data(self) -> dict[str, list]:
+        """Number of images and checksum of the training and validation arrays."""
+        return {split: [len(self.arrays[split]), self.arrays[split].content] for split in ("train", "val")}
 
     def _history_csv(self) -> str:
         """The history as CSV, a column for every key that any row has."""
         text = io.StringIO()
-        columns = list(dict.fromkeys(key for row in self.history for key in row))
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
         writer = csv.DictWriter(text, columns or ["epoch"], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.history)
+        writer.writerows(self.rows)
         return text.getvalue()
 
     def _resume(self) -> bool:
@@ -281,43 +578,74 @@ class Trainer:
         if found is None:
             return False
         state, line = found
-        self._check_fits(state)
-        self.model.load_state_dict(state["model"])
-        if self.average:
-            self.average.load_state_dict(state["average"] or state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["weight_decay"] = self.settings.weight_decay  # loading has put the checkpoint's there
-        self.epoch, self.seen, self.step = state["epoch"], state["seen"], state["step"]
-        self.loss_sum.fill_(state["loss_sum"])
-        self.factor, self.history, self.torn = state["factor"], state["history"], False
-        print(f"run {self.run}: {line}, epoch {self.progress:.2f}")
+        self._restore(state)
+        self._say(f"run {self.run}: {line}, epoch {self.progress:.2f} (step {self.step})")
         self._tell_changes(state["settings"])
         return True
+
+    def _restore(self, state: dict) -> None:
+        """Take over a checkpoint's state; CheckpointError if it is another network's, or made on other data."""
+        self._check_fits(state)
+        self.stepper.load(state)
+        self.epoch, self.seen, self.saved = state["epoch"], state["seen"], state["step"]
+        self.loss_sum.fill_(state["loss_sum"])
+        self.factor, self.rows, self.trace = state["factor"], state["history"], state["trace"]
+        self.window, self.rates = state["window_images"], []
+        self.best = max(self.best, state["best"])  # best.pt holds the best, whatever was undone since
+        self.torn, self.unwritten = False, None
+
+    def undo(self, to: str = "last") -> "Trainer":
+        """Back to the newest checkpoint before the present step, or to that of the best epoch (undo("best")).
+
+        The weights, the place in the data, the history and the rate are then those of that moment.
+        """
+        self._check_idle()
+        if to not in ("last", "best"):
+            raise TrainingError(f'undo({to!r}): give "last" or "best"')
+        found = checkpoint.before(self.folder, self.step) if to == "last" else checkpoint.best(self.folder)
+        if found is None:
+            raise TrainingError(f'no checkpoint before step {self.step} is left: undo("best") goes to the best epoch, '
+                                "another name for the run begins afresh")  # fmt: skip
+        left = f"epoch {self.progress:.2f}, step {self.step}"
+        with self._alone():
+            self._restore(found)
+            self._note(f"undo from {left}")
+            self.save(rotate=False)  # what was undone is gone; the one before stays
+        print(f"back at epoch {self.progress:.2f}, step {self.step}, from {left}; rate {self.lr:.1e}: set trainer.lr "
+              "and go on with fit")  # fmt: skip
+        return self
 
     def _tell_changes(self, then: dict) -> None:
         """Print and keep in the history which settings differ from those that the run had until now."""
         now = self.settings.asdict()
         changed = [f"{k} {then[k]} -> {now[k]}" for k in now if k in then and k != "recipe" and then[k] != now[k]]
+        if then["lr"] != now["lr"]:
+            self.factor = 1.0  # a peak rate that was edited is meant as it stands, not scaled by earlier changes
         if changed:
-            print(f"goes on with other settings: {', '.join(changed)}")
+            self._say(f"goes on with other settings: {', '.join(changed)}; rate of the next step {self.lr:.1e}")
             self._note(", ".join(changed))
 
     def _check_fits(self, state: dict) -> None:
         """CheckpointError that names what differs: network, classes or data."""
-        mine = self.settings.asdict()
-        differ = [f"{k} {state['settings'][k]} (now {mine[k]})" for k in FIXED if state["settings"][k] != mine[k]]
-        differ += ["classes"] if state["classes"] != list(self.dataset.classes) else []
-        differ += ["training or validation data"] if state["data"] != self._data() else []
+        where = f"{env.shown(self.folder)}/last.pt"
+        if state.get("format") != FORMAT:
+            raise CheckpointError(f"{where} is no checkpoint of this version: give the run another name")
+        mine, theirs = self.settings.asdict(), state["settings"]
+        differ = [f"{k} {theirs[k]} (now {mine[k]})" for k in FIXED if theirs[k] != mine[k]]
+        if state["classes"] != list(self.dataset.classes):
+            differ.append(f"classes {', '.join(state['classes'])} (now {', '.join(self.dataset.classes)})")
+        for split, (count, content) in self._data().items():
+            if state["data"][split] != [count, content]:
+                differ.append(f"{split} data: {state['data'][split][0]} images (now {count}, with other content)")
         if differ:
-            raise CheckpointError(f"{env.shown(self.folder)}/last.pt was made with other {', '.join(differ)}: "
+            raise CheckpointError(f"{where} was made with other {'; '.join(differ)}: "
                                   "give the run another name, Trainer(..., run='...')")  # fmt: skip
 
     def _export_parts(self, row: dict) -> tuple:
         """What an export says of these weights: weights, settings, scores, data."""
         scores = {k.removeprefix("f1_"): v for k, v in row.items() if k.startswith("f1_")}
         what = f"{self.dataset.title}, {env.source()}, {len(self.arrays['train'])} images, epoch {row['epoch']}"
-        return self.network.state_dict(), self.settings, scores, what
+        return self.stepper.network.state_dict(), self.settings, scores, what
 
     def export(self, path: Path) -> None:
         """Write the weights of the best epoch by validation as one file that predict.load takes anywhere."""

@@ -14,9 +14,13 @@ from packaging.version import Version
 
 REPO = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
-CONDA_NAMES = {"pytorch": "torch"}  # conda-forge's name -> pip's
+CONDA_NAMES = {"pytorch": "torch", "playwright-python": "playwright"}  # conda-forge's name -> pip's
 # Colab in 2026-08; its gdown is not among our packages.
-COLAB = {"torch": "2.11", "torchvision": "0.26", "numpy": "2.1", "matplotlib": "3.10", "ipywidgets": "7.7.1"}
+COLAB = {"torch": "2.11", "torchvision": "0.26", "numpy": "2.1", "matplotlib": "3.10", "ipywidgets": "7.7.1"} | {
+    "filelock": "3.29",
+    "jupyter-client": "7.4.9",
+}
+COLAB_WIDGETS = {"ipykernel": "6.17.1", "ipython": "7.34.0", "ipywidgets": "7.7.1"}
 
 
 def ranges() -> dict[str, Requirement]:
@@ -25,15 +29,15 @@ def ranges() -> dict[str, Requirement]:
     return {canonicalize_name(r.name): r for r in map(Requirement, listed)}
 
 
-def lock_lines() -> list[str]:
-    """requirements.txt without blank lines and headings."""
-    lines = (REPO / "requirements.txt").read_text(encoding="utf-8").splitlines()
+def lock_lines(file: str = "requirements.txt") -> list[str]:
+    """A lock without blank lines and headings."""
+    lines = (REPO / file).read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-def lock() -> dict[str, Requirement]:
+def lock(file: str = "requirements.txt") -> dict[str, Requirement]:
     """Pins: name -> requirement with one version and perhaps a marker."""
-    return {canonicalize_name(r.name): r for r in (Requirement(line.split("#")[0]) for line in lock_lines())}
+    return {canonicalize_name(r.name): r for r in (Requirement(line.split("#")[0]) for line in lock_lines(file))}
 
 
 def pinned(requirement: Requirement) -> Version:
@@ -69,7 +73,8 @@ def test_conda_has_the_same_packages():
     found = {}
     for line in conda_lines():
         requirement = Requirement(line.split("#")[0])
-        found[CONDA_NAMES.get(requirement.name, requirement.name)] = str(requirement.specifier)
+        name = canonicalize_name(requirement.name)
+        found[CONDA_NAMES.get(name, name)] = str(requirement.specifier)
     expected = {name: str(requirement.specifier) for name, requirement in ranges().items()}
     python = {"python": PROJECT["project"]["requires-python"]}
     assert found == expected | python
@@ -119,6 +124,27 @@ def test_installed_packages_are_locked():
                 todo.append((canonicalize_name(need.name), frozenset(need.extras)))
 
 
+def test_colab_lock_is_exact_and_only_what_differs():
+    """Colab's three first, each with its reason; then what they need, sorted; nothing that .venv has as it is."""
+    lines = lock_lines("requirements-colab.txt")
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+( +# \w.+)?", line) for line in lines)
+    names = [line.split("==")[0] for line in lines]
+    assert len(names) == len(set(names))
+    assert names[:3] == list(COLAB_WIDGETS)
+    assert all(re.search(r" # \w", line) for line in lines[:3])
+    assert names[3:] == sorted(names[3:])
+    pins, shared = lock("requirements-colab.txt"), lock()
+    assert {name: str(pinned(pins[name])) for name in COLAB_WIDGETS} == COLAB_WIDGETS
+    assert not [name for name in names if name in shared and pinned(shared[name]) == pinned(pins[name])]
+    assert pinned(pins["widgetsnbextension"]) in Requirement("widgetsnbextension~=3.6.0").specifier
+    assert pinned(pins["jupyterlab-widgets"]) < Version("3")
+
+
+def test_made_folders_are_ignored():
+    ignored = (REPO / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {".venv/", ".venv-colab/", "build/"} <= set(ignored)
+
+
 def test_ci_prepares_and_calls_make_test():
     script = REPO / ".ci" / "run"
     assert os.access(script, os.X_OK)
@@ -126,6 +152,28 @@ def test_ci_prepares_and_calls_make_test():
     assert lines[-1] == "exec make test"
     assert sum("make" in line for line in lines) == 1
     assert any("../shared/data" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("chromium", "apt_rc", "expected"),
+    [
+        (True, 0, ["make test"]),
+        (False, 0, ["apt update -q", "apt install -q -y --no-install-recommends chromium", "make test"]),
+        (False, 100, ["apt update -q"]),
+    ],
+)
+def test_ci_installs_what_is_missing(tmp_path, chromium, apt_rc, expected):
+    """Only stand-ins on PATH: apt is left alone where the browser is there, and where apt fails all stops."""
+    log, path = tmp_path / "log", tmp_path / "bin"
+    script = stand_in(tmp_path / "repo" / ".ci" / "run", (REPO / ".ci" / "run").read_text())
+    stand_in(path / "dirname", f'echo "{script.parent}"\n')
+    stand_in(path / "make", f'echo "make $*" >> "{log}"\n')
+    stand_in(path / "apt-get", f'echo "apt $*" >> "{log}"\nexit {apt_rc}\n')
+    if chromium:
+        stand_in(path / "chromium", "")
+    done = subprocess.run([script], env={"PATH": str(path)}, capture_output=True, text=True, check=False)
+    assert done.returncode == apt_rc, done.stderr
+    assert log.read_text().splitlines() == expected
 
 
 # make, with a stand-in for Python that writes down how it was called
@@ -136,7 +184,7 @@ def clone(tmp_path) -> Path:
     """A folder with a blank in its name that holds what make needs, and no venv."""
     folder = tmp_path / "a clone"
     folder.mkdir()
-    for name in ("Makefile", "requirements.txt"):
+    for name in ("Makefile", "requirements.txt", "requirements-colab.txt"):
         (folder / name).write_bytes((REPO / name).read_bytes())
     return folder
 
@@ -150,9 +198,10 @@ def stand_in(path: Path, body: str) -> Path:
 
 
 def made(clone: Path, body: str) -> None:
-    """A venv that make takes for finished, whose Python is a script."""
-    stand_in(clone / ".venv" / "bin" / "python", body)
-    (clone / ".venv" / ".installed").touch()
+    """Venvs that make takes for finished, whose Python is a script."""
+    for venv in (".venv", ".venv-colab"):  # in this order: the second is made after the first
+        stand_in(clone / venv / "bin" / "python", body)
+        (clone / venv / ".installed").touch()
 
 
 def make(clone: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -168,7 +217,8 @@ def test_make_lists_its_targets(clone):
     done = make(clone)
     assert done.returncode == 0
     targets = {line.split()[1] for line in done.stdout.splitlines()}
-    assert targets == {"help", "run", "test", "lab", "notebooks", "badges", "lint", "clean"}
+    tests = {"test", "test-colab", "test-all", "lint"}
+    assert targets == {"help", "run", "lab", "notebooks", "badges", "clean"} | tests
 
 
 def test_make_run_on_paper(clone):
@@ -212,6 +262,46 @@ def test_make_stops_where_a_step_fails(clone):
     assert make(clone, "test").returncode != 0
 
 
+# Writes down which venv's Python was asked for which tests; BAD is what fails, NEW is a Python that Colab has not.
+TESTS = """
+case "$*" in
+  "-c import sys; sys.exit"*) exit ${NEW:-0} ;;
+  *pytest*) echo "$0 $* kills=${KILLS-} env=${RELEASE-}${SCALE-}" >> log; case "$0" in ${BAD:-none}) exit 1 ;; esac ;;
+esac
+"""
+MAIN = ".venv/bin/python -m pytest kills= env="
+PANEL = ".venv-colab/bin/python -m pytest tests/test_controls.py kills= env="
+KILL = ".venv/bin/python -m pytest tests/test_kill.py kills=20 env="
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [("test", [MAIN, PANEL]), ("test-colab", [PANEL]), ("test-all", [MAIN, PANEL, KILL])],
+)
+def test_make_test_and_its_kin(clone, target, expected):
+    """Everything after the main tests, all free of what the shell holds."""
+    made(clone, TESTS)
+    done = make(clone, target, RELEASE="/theirs", SCALE="full")
+    assert done.returncode == 0, done.stderr
+    assert (clone / "log").read_text().splitlines() == expected
+
+
+def test_make_test_stops_at_the_first_that_fails(clone):
+    made(clone, TESTS)
+    assert make(clone, "test-all", BAD=".venv-colab/*").returncode != 0
+    assert (clone / "log").read_text().splitlines() == [MAIN, PANEL]
+    assert make(clone, "test-all", BAD=".venv/*").returncode != 0
+    assert (clone / "log").read_text().splitlines() == [MAIN, PANEL, MAIN]
+
+
+def test_make_test_says_what_a_new_python_leaves_out(clone):
+    made(clone, TESTS)
+    done = make(clone, "test", NEW="1")
+    assert done.returncode == 0
+    assert "left out: make test-colab" in done.stdout
+    assert (clone / "log").read_text().splitlines() == [MAIN]
+
+
 def test_make_clean_leaves_the_readers_work(clone):
     made(clone, "")
     for name in ("data/splitted_data", "runs/mine", "build/home", "helpers/__pycache__", "tests", "tools"):
@@ -225,9 +315,10 @@ def test_make_clean_leaves_the_readers_work(clone):
 # Answers the version check, makes a venv whose pip ends as told, and writes down what was asked of it.
 PYTHON = """
 case "$1 $2" in
+  "-c import"*assert*) echo proof >> log; exit "$PROOF_RC" ;;
   "-c import"*) exit 0 ;;
   "--version "*) echo "Python 3.99" ;;
-  "-m venv") rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo made >> log ;;
+  "-m venv") for venv; do :; done; rm -rf "$venv"; mkdir -p "$venv/bin"; cp "$0" "$venv/bin/python"; echo made >> log ;;
   "-m pip") echo pip >> log; exit "$PIP_RC" ;;
 esac
 """
@@ -253,6 +344,34 @@ def test_a_half_made_venv_is_not_trusted(clone):
     assert make(clone, *arguments, PIP_RC="1").returncode != 0
     assert not stamp.exists()
     assert log.read_text().split()[5:] == ["pip"]  # not made anew this time, but it will be next time
+    assert python.exists()
+
+
+def test_a_half_made_colab_venv_is_not_trusted(clone):
+    """It is made anew whenever its list or the first venv is newer; pip's failure or the proof's leaves no stamp."""
+    python = stand_in(clone / ".venv" / "bin" / "python", PYTHON)
+    first, stamp, log = clone / ".venv" / ".installed", clone / ".venv-colab" / ".installed", clone / "log"
+    first.touch()
+    (clone / ".venv-colab").mkdir()
+    (clone / ".venv-colab" / "rubbish").touch()
+
+    def steps(pip: int, proof: int) -> list[str]:
+        log.write_text("")
+        done = make(clone, ".venv-colab/.installed", PIP_RC=str(pip), PROOF_RC=str(proof))
+        assert stamp.exists() == (done.returncode == 0) == (pip == proof == 0)
+        return log.read_text().split()
+
+    assert steps(pip=1, proof=0) == ["made", "pip"]
+    assert not (clone / ".venv-colab" / "rubbish").exists()
+    assert steps(pip=0, proof=1) == ["made", "pip", "proof"]
+    assert steps(pip=0, proof=0) == ["made", "pip", "proof"]
+    assert steps(pip=0, proof=0) == []
+    later = stamp.stat().st_mtime + 10
+    for newer in (clone / "requirements-colab.txt", first):
+        os.utime(newer, (later, later))
+        assert steps(pip=0, proof=1) == ["made", "pip", "proof"]
+        os.utime(newer)
+        assert steps(pip=0, proof=0) == ["made", "pip", "proof"]
     assert python.exists()
 
 

@@ -10,9 +10,9 @@ import pytest
 import tiny
 import torch
 
-from helpers import env, losses, predict, preprocess, samples, trainer
+from helpers import env, losses, predict, preprocess, samples, stepping, trainer
 from helpers.errors import CheckpointError, TrainingError, UNetError
-from helpers.interrupt import Interrupt
+from helpers.steering import Signals
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def test_four_faces_are_memorised_in_every_class():
     four = preprocess.Arrays(images, labels, list(map(str, seeds)), "four")
     settings = tiny.settings(size=64, width=12, depth=3, augment=False, average=0.0, epochs=240, lr=4e-3)
     one = trainer.Trainer(settings, {"train": four, "val": four}, "four", "cpu")
-    one.validate = lambda: {"overall": 0.0, **dict.fromkeys(one.dataset.classes, 0.0)}  # once, at the end
-    one.save = lambda: None
+    one.validate = lambda network: {"overall": 0.0, **dict.fromkeys(one.dataset.classes, 0.0)}  # once, at the end
+    one.save = lambda *rest: None
     one.fit(240)
     scores = trainer.Trainer.validate(one)
     assert min(scores.values()) > 0.95, scores
@@ -102,9 +102,9 @@ def test_an_interrupt_ends_the_cell_after_the_step_saved_and_explained(arrays, m
 
 def test_a_second_interrupt_raises():
     before = signal.getsignal(signal.SIGINT)  # a shell starts background jobs with SIGINT ignored
-    with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:
+    with pytest.raises(KeyboardInterrupt), Signals() as signals:
         os.kill(os.getpid(), signal.SIGINT)
-        assert interrupt.asked
+        assert signals.asked
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -157,7 +157,10 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint(arrays, monkeypat
     one = make(arrays).fit(1)
     kept = {k: v.clone() for k, v in one.model.state_dict().items()}
     monkeypatch.setitem(losses.LOSSES, "dice_ce", lambda logits, target: logits.sum() * math.nan)
-    with pytest.raises(TrainingError, match="back at the last checkpoint, epoch 1; set trainer.lr lower"):
+    with pytest.raises(
+        TrainingError,
+        match=r"not finite in step 3 at rate 1\.3e-03: .* back at the last checkpoint, epoch 1\.00, step 2.*lower",
+    ):
         one.fit(2)
     assert one.epoch == 1 and all(torch.equal(kept[k], v) for k, v in one.model.state_dict().items())
 
@@ -188,7 +191,8 @@ def test_after_a_cut_the_next_fit_goes_back_to_the_checkpoint(arrays, monkeypatc
         def cut(*rest):
             raise KeyboardInterrupt
 
-        patch.setattr(trainer.Trainer, "validate" if when == "validate" else "_update_average", cut)
+        where = (trainer.Trainer, "validate") if when == "validate" else (stepping.Stepper, "_update_average")
+        patch.setattr(*where, cut)
         with pytest.raises(KeyboardInterrupt):
             one.fit(3)
     one.fit(3)
@@ -247,7 +251,9 @@ def test_another_network_s_checkpoint_is_refused(arrays, change, named):
 def test_other_data_s_checkpoint_is_refused(arrays):
     make(arrays).fit(1)
     tiny.prepare(train=9)
-    with pytest.raises(CheckpointError, match="other training or validation data"):
+    with pytest.raises(
+        CheckpointError, match=r"other train data: 8 images \(now 9, with other content\): give the run another name"
+    ):
         make(preprocess.open_arrays("helen", 32))
 
 

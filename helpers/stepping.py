@@ -1,0 +1,181 @@
+"""One optimizer step, and all that it changes: weights, their average, moments, the fp16 scale."""
+
+import contextlib
+import copy
+
+import torch
+from torch import Tensor
+
+from . import catalog, losses, unet
+from .errors import TrainingError
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def make_optimizer(settings: catalog.Settings, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """Adam or AdamW over all parameters, at the settings' peak rate.
+
+    fused: one kernel for all weights (13 times as fast on this project's CPU), and the only kind that takes
+    `found_inf`, by which an update is left out without waiting for the device.
+    """
+    for name, value, known in (("optimizer", settings.optimizer, OPTIMIZERS), ("loss", settings.loss, losses.LOSSES)):
+        if value not in known:
+            raise TrainingError(f"no {name} called {value!r}: choose one of {', '.join(known)}")
+    kind = OPTIMIZERS[settings.optimizer]
+    return kind(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+
+
+def pick_precision(wanted: str, device: torch.device) -> str:
+    """'auto' -> bf16 on a card that has it, fp16 on one that has not (T4), fp32 elsewhere; others are checked."""
+    if wanted not in ("auto", "fp32", *HALVES):
+        raise TrainingError(f"no precision called {wanted!r}: choose auto, fp32, {' or '.join(HALVES)}")
+    if wanted != "auto":
+        return wanted
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had no memory left: CUDA says it by a type, the CPU and MPS by their words."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
+class Stepper:
+    """Model, averaged weights, optimizer and scaler of one training, on one device."""
+
+    def __init__(self, settings: catalog.Settings, classes: int, device: torch.device):
+        self.settings, self.device = settings, device
+        with torch.random.fork_rng(devices=[]):  # the reader's own random numbers stay as they are
+            torch.default_generator.manual_seed(settings.seed)
+            self.model = unet.build(settings, classes)
+        # channels_last: on two CPU cores a step takes 0.85 of the time, and batches come in that order anyway
+        self.model.to(device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False) if settings.average else None
+        self.optimizer = make_optimizer(settings, self.model)
+        self.precision = pick_precision(settings.precision, device)
+        self.scaler = self._make_scaler()
+        self.steps = 0
+        # what stays on the device: sum of the losses since it was last read, the first step whose loss was not finite
+        self.window = torch.zeros((), device=device)
+        self.first_bad = torch.full((), -1.0, device=device)
+        # the norms' running statistics, which the forward pass moves: as they were before the step
+        self.moving = [b for b in self.model.buffers() if b.is_floating_point()]
+        self.kept = [b.clone() for b in self.moving]
+
+    def _make_scaler(self) -> torch.amp.GradScaler:
+        """Scales fp16's loss so that small gradients do not vanish; does nothing for fp32 and bf16."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Convolutions in half precision where the settings say so."""
+        half = HALVES.get(self.precision)
+        return torch.autocast(self.device.type, half) if half else contextlib.nullcontext()
+
+    @property
+    def network(self) -> unet.UNet:
+        """The network to use, itself and no copy: averaged weights where the recipe averages, else the model's."""
+        return (self.average or self.model).eval()
+
+    def backward(self, x: Tensor, target: Tensor) -> Tensor:
+        """Forward and backward of f32[B,3,S,S], int64[B,S,S] -> the loss, detached. Changes no weight.
+
+        Whatever error or interrupt comes, statistics are put back and gradients dropped.
+        """
+        for kept, now in zip(self.kept, self.moving, strict=True):
+            kept.copy_(now)
+        try:
+            self.model.train()
+            with self.autocast():
+                logits = self.model(x)
+            loss = losses.LOSSES[self.settings.loss](logits.float(), target)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(loss).backward()
+        except BaseException:
+            self.put_back()
+            raise
+        return loss.detach()
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """As before the step: the norms' statistics, no gradients."""
+        for kept, now in zip(self.kept, self.moving, strict=True):
+            now.copy_(kept)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def update(self, loss: Tensor, rate: float, count: int) -> Tensor:
+        """Clip, step and average; returns loss times `count` images. A loss or gradient that is not finite changes
+        nothing but the note of it on the device, which `read` finds: nothing here waits for the device.
+
+        Under fp16 an overflow of the scaled gradients is the scaler's own matter: it skips the step and halves.
+        """
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        fine = loss.isfinite() if self.scaler.is_enabled() else loss.isfinite() & norm.isfinite()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if not self.scaler.is_enabled():
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, (~fine).float()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        for kept, now in zip(self.kept, self.moving, strict=True):
+            now.copy_(torch.where(fine, now, kept))
+        self.steps += 1
+        self._update_average()
+        self.first_bad.copy_(torch.where(fine | (self.first_bad >= 0), self.first_bad, self.steps))
+        part = torch.where(fine, loss, 0) * count
+        self.window += part
+        return part
+
+    def _update_average(self) -> None:
+        """Move the averaged weights (and norms' statistics) towards the model's; faster in the first steps."""
+        if self.average is None:
+            return
+        keep = min(self.settings.average, self.steps / (self.steps + 9))
+        mine, theirs = self.average.state_dict(), self.model.state_dict()
+        floats = [k for k, v in mine.items() if v.is_floating_point()]
+        torch._foreach_lerp_([mine[k] for k in floats], [theirs[k] for k in floats], 1 - keep)
+
+    def read(self) -> tuple[float, int]:
+        """(sum of losses times images since the last read, first bad step or -1): the one place that waits."""
+        window, bad = torch.stack((self.window, self.first_bad)).tolist()
+        self.window.zero_()
+        return window, int(bad)
+
+    def read_bad(self) -> int:
+        """The first step since the last read whose loss was not finite, or -1; waits for the device."""
+        return int(self.first_bad)
+
+    def is_finite(self) -> bool:
+        """Whether every weight and statistic is a number."""
+        floats = [v for v in self.model.state_dict().values() if v.is_floating_point()]
+        return bool(torch.stack([v.isfinite().all() for v in floats]).all())
+
+    def state(self) -> dict:
+        """Tensors and plain values: all that a step changes."""
+        return {
+            "model": self.model.state_dict(), "average": self.average.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "step": self.steps,
+            "window": float(self.window),
+        }  # fmt: skip
+
+    def load(self, state: dict) -> None:
+        """Take over a state of `state()`."""
+        self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.load_state_dict(state["average"] or state["model"])
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = self.settings.weight_decay  # loading has put the checkpoint's there
+        self.scaler = self._make_scaler()  # anew: an old one may have been cut between unscaling and its update
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.steps = state["step"]
+        self.window.fill_(state["window"])
+        self.first_bad.fill_(-1)
