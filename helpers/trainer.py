@@ -283,17 +283,19 @@ class Trainer:
             yield  # a folder on Drive or a network that knows no locks: better without than not at all
             return
         try:
+            for half in self.folder.glob("*.tmp"):  # of a save that was killed; nobody else writes here now
+                half.unlink()
             yield
         finally:
             lock.release()
 
     def _train(self, epochs: int) -> None:
         """fit's work, in whatever thread."""
-        if self.epoch >= epochs:
-            self._say(f"{self.epoch} epochs are done already; fit({self.epoch + 1}) or more goes on")
-            return
         self.target, self.stop, self.lines = epochs, "", []
         with self._alone():
+            if self.epoch >= epochs:
+                self._say(f"{self.epoch} epochs are done already; fit({self.epoch + 1}) or more goes on")
+                return
             self.trains_in, self.saved_at = threading.current_thread(), time.monotonic()
             try:
                 self._recover()
@@ -534,7 +536,8 @@ class Trainer:
         with self.gate.visit():
             if self.stepper.read_bad() >= 0 or not self.stepper.is_finite():
                 self._go_back(self._fault(self.stepper.read_bad()))
-            checkpoint.save(self.folder / "last.pt", self._state(), best, rotate)
+            moved = self.step != self.saved  # else previous.pt would be a second copy of the same step
+            checkpoint.save(self.folder / "last.pt", self._state(), best, rotate and moved)
             with checkpoint.explained(self.folder / "history.csv"):
                 files.write_atomic(self.folder / "history.csv", self._history_csv().encode())
             self.saved, self.saved_at = self.step, time.monotonic()

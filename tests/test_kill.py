@@ -186,6 +186,7 @@ def check_finished(run: Run, calm: Run) -> None:
     for name in ("last.pt", "best.pt"):
         mine, theirs = (load(env.run_dir("helen", each.name), name) for each in (run, calm))
         assert not differences(mine, theirs), f"{name} differs in {differences(mine, theirs)}: {run}"
+    assert not list(env.run_dir("helen", run.name).glob("*.tmp")), f"half files are left: {run}"
 
 
 def finish(run: Run) -> None:

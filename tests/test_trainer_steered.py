@@ -107,6 +107,7 @@ def test_undo_goes_back_before_the_present_step(arrays, monkeypatch, capsys):
     one.lr = 0.5
     one.fit(6)  # stops in the fourth epoch, with a checkpoint there and one at the third epoch's end
     assert one.step == 7
+    one.save()  # once more at the same step: it does not push the one before out
     one.undo()
     assert (one.step, one.epoch, one.seen) == (6, 3, 0)
     capsys.readouterr()
@@ -618,7 +619,13 @@ def test_signals_find_their_handlers_as_they_were(arrays):
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-@pytest.mark.filterwarnings("ignore")
+def test_what_a_killed_save_left_is_removed(arrays):
+    one = make(arrays).fit(1)
+    (one.folder / "last.new.123.tmp").write_bytes(b"half")
+    one.fit(2)
+    assert not list(one.folder.glob("*.tmp"))
+
+
 def test_a_folder_that_knows_no_locks_is_trained_in_all_the_same(arrays, monkeypatch):
     def none(self, timeout):
         raise NotImplementedError("FileSystem does not appear to support flock")
