@@ -55,18 +55,23 @@ def save(path: Path, state: dict, best: bool = False, rotate: bool = True) -> No
         os.replace(new, path)
 
 
-def read(source: Path | io.BytesIO, name: str) -> dict:
-    """Read tensors and plain values, on the CPU; CheckpointError if damaged or if it holds anything else (code).
+def check_sums(source: Path | io.BytesIO, name: str) -> None:
+    """CheckpointError if a member of torch's zip is not what was written.
 
-    Checksums are compared first: torch.load takes a weight whose bits have changed for what it is.
+    torch.load itself takes a weight whose bits have changed for what it is, and a member whose attributes have
+    changed into a folder's for uninitialised memory.
     """
+    with zipfile.ZipFile(source) as archive:
+        odd = [info.filename for info in archive.infolist() if info.external_attr or info.compress_type]
+        if bad := archive.testzip() or next(iter(odd), None):
+            raise CheckpointError(f"{name}: damaged ({bad} is not as written); delete it or take a fresh copy")
+
+
+def read(source: Path | io.BytesIO, name: str) -> dict:
+    """Read tensors and plain values, on the CPU; CheckpointError if damaged or if it holds anything else (code)."""
     try:
         if zipfile.is_zipfile(source):
-            with zipfile.ZipFile(source) as archive:
-                if bad := archive.testzip():
-                    raise CheckpointError(
-                        f"{name}: damaged ({bad} is not what was written); delete it or take a fresh copy"
-                    )
+            check_sums(source, name)
         if isinstance(source, io.BytesIO):
             source.seek(0)
         return torch.load(source, map_location="cpu", weights_only=True)

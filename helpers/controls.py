@@ -113,11 +113,12 @@ class Panel(ipywidgets.VBox):
         self.pause = ipywidgets.Button(description="Pause", button_style="warning", icon="pause")
         self.after = ipywidgets.Button(description="Stop after this epoch", icon="stop", layout=wide)
         left = max(self.trainer.settings.epochs - self.trainer.epoch, 1)
-        self.epochs = ipywidgets.BoundedIntText(left, min=1, max=100000, description="epochs to go")
+        named = {"description_width": "initial"}  # else long names are cut
+        self.epochs = ipywidgets.BoundedIntText(left, min=1, max=100000, description="epochs to go", style=named)
         self.epochs.layout.width = "170px"
         self.slider = ipywidgets.FloatLogSlider(
             self._shown(self.trainer.lr), base=10, min=LOWEST, max=HIGHEST, step=0.01, description="learning rate",
-            continuous_update=False, readout=False,
+            continuous_update=False, readout=False, style=named,
         )  # fmt: skip
         self.slider.layout.width = "420px"
         self.number = ipywidgets.Text(self._text(self.trainer.lr), continuous_update=False)

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import random
 
 import pytest
 import tiny
@@ -49,6 +50,25 @@ def test_a_truncated_one_falls_back_and_says_so(tmp_path):
     (tmp_path / "last.pt").write_bytes(data[: len(data) // 2])
     state, line = checkpoint.latest(tmp_path)
     assert state["step"] == 1 and "last.pt: " in line and "going on from previous.pt" in line
+
+
+def test_no_flipped_bit_is_taken_for_a_weight(tmp_path):
+    """Anywhere in the file, its directory at the end most of all: refused, or what was written."""
+    draw, path = random.Random(0), tmp_path / "last.pt"
+    written = {f"w{i}": torch.arange(6.0) + i for i in range(8)}
+    checkpoint.save(path, written)
+    good = path.read_bytes()
+    refused = 0
+    for place in [*draw.sample(range(len(good)), 200), *range(len(good) - 1200, len(good))]:
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1 << draw.randrange(8)]) + good[place + 1 :])
+        try:
+            found = checkpoint.read(path, path.name)
+        except CheckpointError:
+            refused += 1
+        else:
+            assert found.keys() == written.keys(), place
+            assert all(torch.equal(found[key], written[key]) for key in written), place
+    assert refused > 600
 
 
 def test_a_run_whose_files_are_all_damaged_is_not_started_over(tmp_path):

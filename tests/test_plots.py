@@ -89,6 +89,42 @@ def test_short_histories_draw(rows):
         assert any("no epoch" in text.get_text() for text in plots.curves(rows, HELEN).texts)
 
 
+def noted(*changes):
+    rows = history(10)
+    blank = dict.fromkeys(rows[0], math.nan)
+    return rows + [blank | {"epoch": epoch, "step": 10 * epoch, "lr": 1e-4, "note": note} for epoch, note in changes]
+
+
+def test_changes_that_lie_close_are_all_written_on_every_curve():
+    """Three within a text's width stand at three heights; of several at one step the last one counts."""
+    rows = noted((4.0, "lr 0.1"), (4.0, "lr 0.001"), (4.1, "lr 0.0003"), (4.2, "lr 0.0001"))
+    for axes in [*plots.curves(rows, HELEN).axes, *plots.class_curves(rows, HELEN).axes]:
+        notes = [text for text in axes.texts if text.get_text().startswith("lr")]
+        assert [text.get_text() for text in notes] == ["lr 0.001", "lr 0.0003", "lr 0.0001"]
+        assert len({text.get_position()[1] for text in notes}) == 3
+        assert sum(line.get_linestyle() == "--" for line in axes.lines) == 3
+
+
+def test_the_trace_is_drawn_between_the_epochs():
+    """The thin loss, and the rate in place of the epochs' last ones; it alone is enough for a first curve."""
+    trace = [[0.5, 3.0, 1e-3], [1.0, 2.0, 1e-3], [1.5, 1.5, 1e-4]]
+    for rows in (history(2), []):
+        loss, _, rate = plots.curves(rows, HELEN, trace).axes
+        assert [2.0 in line.get_ydata() and len(line.get_xdata()) == 3 for line in loss.lines][-1]
+        np.testing.assert_array_equal(rate.lines[0].get_xydata(), [[x, lr] for x, _, lr in trace])
+        low, high = rate.get_ylim()
+        assert low < 1e-4 and high > 1e-3
+
+
+def test_a_sweep_shows_its_suggestion_and_hides_the_end():
+    rates = np.geomspace(1e-5, 1, 20)
+    losses = np.concatenate([np.linspace(3, 1, 19), [50.0]])
+    figure = plots.sweep(rates, losses, 3e-3)
+    (axes,) = figure.axes
+    assert axes.lines[1].get_xdata()[0] == 3e-3 and any("3.0e-03" in text for text in texts(figure))
+    assert axes.get_ylim()[1] == pytest.approx(3.9) and axes.get_xscale() == "log"
+
+
 def test_class_curves_name_every_class_with_its_last_value():
     shown = texts(plots.class_curves(history(), HELEN))
     assert all(f"{name} 0.250" in shown for name in HELEN.classes)
