@@ -501,9 +501,10 @@ class Trainer:
         self._write_epoch(row)
         parts = {self.dataset.classes[i]: row[f"f1_{self.dataset.classes[i]}"] for i in self.dataset.parts}
         weakest = min(parts, key=lambda name: -1.0 if math.isnan(parts[name]) else parts[name])
+        speed = "" if math.isnan(self.speed) else f"  {self.speed:.0f} images/s"
         left, headline = round((self.target - self.epoch) * seconds), row[f"f1_{self.dataset.headline}"]
         self._say(f"epoch {self.epoch:3}/{self.target}  loss {row['loss']:.3f}  val F1 {headline:.3f} (weakest "
-                  f"{weakest} {parts[weakest]:.2f})  lr {row['lr']:.1e}  {row['images_per_s']:.0f} images/s  "
+                  f"{weakest} {parts[weakest]:.2f})  lr {row['lr']:.1e}{speed}  "
                   f"{left // 60}:{left % 60:02} left")  # fmt: skip
         self._notify("epoch")
 
