@@ -115,7 +115,7 @@ class Stepper:
         Under fp16 an overflow of the scaled gradients is the scaler's own matter: it skips the step and halves.
         """
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or torch.inf)
         fine = loss.isfinite() if self.scaler.is_enabled() else loss.isfinite() & norm.isfinite()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
