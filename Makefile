@@ -29,8 +29,9 @@ unexport PYTHONPATH PYTHONHOME
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-run: $(STAMP) ## run the six notebooks on sample faces, into build/ (RELEASE=path: on a release; SCALE=full)
-	@$(FRESH) --scale "$(or $(call given,SCALE),demo)" $(if $(call given,RELEASE),--release "$(RELEASE)")
+run: $(STAMP) ## run the six notebooks on drawn faces, into build/ (DATASET=camvid, RELEASE=path, SCALE=full)
+	@$(FRESH) --scale "$(or $(call given,SCALE),demo)" $(if $(call given,RELEASE),--release "$(RELEASE)") \
+	  $(if $(call given,DATASET),--dataset "$(DATASET)")
 
 test: $(STAMP) lint ## check the code, run the unit tests, the six notebooks as tests, and test-colab
 	@unset RELEASE DATASET SCALE && $(PY) -m pytest

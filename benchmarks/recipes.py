@@ -4,7 +4,7 @@
 
 Works on what notebook 01 prepared under UNET_HOME, in runs of its own. Goes on where it was stopped. Writes
 benchmarks/results/recipes.csv (the histories, which notebook 04 draws) and recipes.txt (scores, machine, versions,
-date).
+date); for other data than drawn faces recipes-<dataset>-<source>.csv and .txt.
 """
 
 import csv
@@ -23,21 +23,22 @@ def trained(recipe: str) -> Trainer:
     """A finished training of the recipe at the chosen scale."""
     settings = catalog.settings(env.chosen_dataset(), recipe, env.chosen_scale())
     run = f"benchmark-{recipe}-{settings.scale}-{env.source()}"
-    trainer = Trainer(settings, preprocess.open_arrays(settings.dataset, settings.size), run).fit(settings.epochs)
+    trainer = Trainer(settings, preprocess.open_arrays(settings.dataset, settings.shape), run).fit(settings.epochs)
     if trainer.epoch < settings.epochs:
         raise SystemExit("interrupted: run it again to go on")
     return trainer
 
 
 def test_scores(trainer: Trainer) -> dict[str, float]:
-    """F1 of the best epoch's weights on the test photos at their own sizes."""
+    """Scores of the best epoch's weights on the test photos at their own sizes."""
     test = preprocess.pairs(trainer.dataset.name, "test")
     out = trainer.folder / "predictions"
     faults = predict.predict_files(predict.load(trainer.folder / "best.pt"), {i: photo for i, photo, _ in test}, out)
     assert not faults, faults
     _, matrices = metrics.folder_matrices(test[0][2].parent, out, trainer.dataset, [i for i, *_ in test])
     pooled = matrices.sum(0)
-    return metrics.scores(pooled, trainer.dataset) | {"mean of parts": metrics.mean_of_parts(pooled, trainer.dataset)}
+    table, parts = metrics.measures(pooled, trainer.dataset), metrics.mean_of_parts(pooled, trainer.dataset)
+    return table | {"mean F1 of parts": parts}
 
 
 def machine() -> str:
@@ -61,12 +62,14 @@ def main() -> None:
     trainers = {recipe: trained(recipe) for recipe in ("tuned", "seed")}
     scores = {recipe: test_scores(trainer) for recipe, trainer in trainers.items()}
     settings = trainers["tuned"].settings
-    sizes = f"{settings.size} px, width {settings.width}, batch {settings.batch}, {settings.epochs} epochs"
+    sizes = f"{settings.shape[0]} x {settings.shape[1]} px, width {settings.width}, batch {settings.batch}, {settings.epochs} epochs"
     counts = ", ".join(f"{len(part)} {split}" for split, part in trainers["tuned"].arrays.items())
-    lines = [machine(), f"{settings.dataset} ({env.source()}): {counts}; {sizes}", f"{'':15}{'tuned':>8}{'seed':>8}"]
-    lines += [f"{name:15}{scores['tuned'][name]:8.4f}{scores['seed'][name]:8.4f}" for name in scores["tuned"]]
-    files.write_atomic(RESULTS / "recipes.txt", ("\n".join(lines) + "\n").encode())
-    files.write_atomic(RESULTS / "recipes.csv", histories(trainers).encode())
+    lines = [machine(), f"{settings.dataset} ({env.source()}): {counts}; {sizes}", f"{'':22}{'tuned':>8}{'seed':>8}"]
+    lines += [f"{name:22}{scores['tuned'][name]:8.4f}{scores['seed'][name]:8.4f}" for name in scores["tuned"]]
+    drawn_faces = (settings.dataset, env.source()) == ("helen", "sample")
+    name = "recipes" if drawn_faces else f"recipes-{settings.dataset}-{env.source()}"
+    files.write_atomic(RESULTS / f"{name}.txt", ("\n".join(lines) + "\n").encode())
+    files.write_atomic(RESULTS / f"{name}.csv", histories(trainers).encode())
     print(*lines, sep=os.linesep)
 
 

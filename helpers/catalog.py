@@ -27,8 +27,11 @@ class Dataset:
     swaps: tuple[tuple[int, int], ...]  # ids that trade places in a horizontal flip
     groups: dict[str, tuple[int, ...]]  # ids merged before counting
     parts: tuple[int, ...]  # small classes: their mean F1 stands beside the merged figure
-    headline: str  # the class or group by which checkpoints are chosen
+    headline: str  # the score by which checkpoints are chosen: a class or group (its F1), "mean_iou" or "accuracy"
     reported: dict[str, float] = field(default_factory=dict)  # F1 of the original write-up
+    about: str = ""  # what the photos show and what is rare in them, for a reader
+    look: str = ""  # what to check when photos and labels are looked at
+    hard: str = ""  # what the worst predictions usually have in common
     table: tuple["Row", ...] = ()  # colours of the label files where they are not ids: colour -> class or void
     tolerance: int = 0  # how far a colour may lie from the table's, in RGB (Euclid); what is further is void
 
@@ -36,6 +39,10 @@ class Dataset:
     def rows(self) -> dict[str, tuple[int, ...]]:
         """Every line of the score table: name -> ids, classes first, then groups."""
         return {name: (i,) for i, name in enumerate(self.classes)} | self.groups
+
+    def column(self, score: str) -> str:
+        """A score's name in the history: f1_<name> of a class or group, its own for mean_iou and accuracy."""
+        return f"f1_{score}" if score in self.rows else score
 
     def id(self, name: str) -> int:
         """Class name -> id."""
@@ -59,6 +66,11 @@ HELEN = Dataset(
         (255, 128, 150),
         (64, 160, 96),
     ),  # fmt: skip
+    about="Portraits. Ids 2-9 are eight small parts: an eye is about 0.3 % of the pixels, a brow 0.5 %, while "
+    "background, face and hair share about 95 %. Left and right are as the viewer sees them.",
+    look="that the outlines sit on the face, that left is left, and that hair in front of a brow is hair. Ears, neck "
+    "and clothes are background here: the label defines the task.",
+    hard="a turned or tilted head, glasses, hair over a brow, pale brows, side light",
     swaps=((2, 3), (4, 5)),
     groups={"eyes": (4, 5), "brows": (2, 3), "mouth": (7, 8, 9), "overall": (2, 3, 4, 5, 6, 7, 8, 9)},
     parts=(2, 3, 4, 5, 6, 7, 8, 9),
@@ -87,10 +99,22 @@ PETS = Dataset(
     title="Oxford-IIIT Pet",
     classes=("pet", "background", "border"),  # the trimaps' 1, 2, 3
     colors=((240, 150, 60), (24, 26, 33), (255, 240, 150)),
+    about="Cats and dogs. The border is a band around the animal in which the annotators were not sure: about an "
+    "eighth of the pixels, and the hardest class, because its edges are drawn and not seen.",
+    look="that 0 is the pet and not the background, and that the band goes all the way round.",
+    hard="long fur, an animal as dark as the room, two animals, a collar or a hand before it",
     swaps=(),
     groups={},
     parts=(2,),  # thin, and drawn by hand: the hard one
     headline="mean_iou",
+)
+
+STREET_TEXTS = dict(
+    about="Streets seen from a car. Road, buildings, sky and trees share about eight tenths of the pixels; poles, "
+    "signs, people and bicycles have about a hundredth each or less, and matter most.",
+    look="that thin poles are whole, that the far end of the road is named, and that void (white) is only what nobody "
+    "could name.",
+    hard="people far away, poles before buildings, bicycles, deep shadow, the far end of the street",
 )
 
 # CamVid's own 32 classes, folded into eleven as SegNet's tutorial has them (held against two public tables).
@@ -138,6 +162,7 @@ CAMVID = Dataset(
             (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192)),
     swaps=(),
     groups={},
+    **STREET_TEXTS,
     parts=(2, 6, 7, 9, 10),  # each a hundredth of the pixels or less
     headline="mean_iou",
     table=CAMVID_TABLE,
@@ -151,6 +176,7 @@ CAMVID32 = Dataset(
     colors=tuple(row.color for row in CAMVID_TABLE if row.folds),
     swaps=(),
     groups={},
+    **STREET_TEXTS,
     parts=(6, 7, 15, 16, 17, 18, 25, 26, 27, 28, 29, 30),
     headline="mean_iou",
     table=tuple(Row(row.name, row.color, row.name if row.folds else "") for row in CAMVID_TABLE),
@@ -177,6 +203,7 @@ CITYSCAPES = Dataset(
     colors=tuple(CITYSCAPES_CLASSES.values()),
     swaps=(),
     groups={},
+    **STREET_TEXTS,
     parts=(5, 6, 7, 11, 12, 17, 18),
     headline="mean_iou",
     table=tuple(Row(name, color, name) for name, color in CITYSCAPES_CLASSES.items())

@@ -30,9 +30,10 @@ def split_dir(dataset: str) -> Path:
     return data_dir() / "splitted_data" / dataset
 
 
-def array_dir(dataset: str, size: int) -> Path:
-    """Made by 02: one folder of memory-mapped uint8 arrays for each split."""
-    return data_dir() / "arrays" / dataset / str(size)
+def array_dir(dataset: str, shape: tuple[int, int]) -> Path:
+    """Made by 02: one folder of memory-mapped uint8 arrays for each split; shape is rows and columns."""
+    rows, columns = shape
+    return data_dir() / "arrays" / dataset / (str(rows) if rows == columns else f"{rows}x{columns}")
 
 
 def run_dir(dataset: str, run: str) -> Path:
@@ -50,7 +51,7 @@ def shown(path: Path | str) -> str:
 
 
 def read_choice() -> dict:
-    """What 01 prepared (dataset, source); an empty dict when 01 has not run yet."""
+    """What 01 prepared: the dataset, and of each its source and scale; an empty dict when 01 has not run yet."""
     path = data_dir() / "choice.json"
     if not path.exists():
         return {}
@@ -61,10 +62,20 @@ def read_choice() -> dict:
 
 
 def write_choice(dataset: str, source: str, scale: str | None = None) -> None:
-    """Keep what 01 prepared for the other notebooks: source is 'sample' or 'release'; without a scale it stays."""
-    chosen = {"dataset": dataset, "source": source} | ({"scale": scale} if scale else {})
-    text = json.dumps(read_choice() | chosen, indent=1)
+    """Keep what 01 prepared for the other notebooks: source is 'sample' or 'release'; without a scale it stays.
+
+    What was prepared of other datasets before is kept beside it.
+    """
+    choice = read_choice()
+    prepared = choice.get("prepared", {})
+    prepared[dataset] = prepared.get(dataset, {}) | {"source": source} | ({"scale": scale} if scale else {})
+    text = json.dumps({"dataset": dataset, "prepared": prepared}, indent=1)
     files.write_atomic(data_dir() / "choice.json", text.encode())
+
+
+def prepared(dataset: str) -> dict:
+    """What 01 noted of a dataset: source and scale; an empty dict if it has not prepared it."""
+    return read_choice().get("prepared", {}).get(dataset, {})
 
 
 def chosen_dataset() -> str:
@@ -72,9 +83,9 @@ def chosen_dataset() -> str:
     return os.environ.get("DATASET") or read_choice().get("dataset", "helen")
 
 
-def source() -> str:
+def source(dataset: str | None = None) -> str:
     """Where the prepared data comes from: 'sample' (drawn) or 'release'."""
-    return read_choice().get("source", "sample")
+    return prepared(dataset or chosen_dataset()).get("source", "sample")
 
 
 def default_scale(source: str) -> str:
@@ -85,7 +96,7 @@ def default_scale(source: str) -> str:
 
 def chosen_scale() -> str:
     """The scale in use: the environment variable SCALE, else what 01 chose, else the default."""
-    return os.environ.get("SCALE") or read_choice().get("scale") or default_scale(source())
+    return os.environ.get("SCALE") or prepared(chosen_dataset()).get("scale") or default_scale(source())
 
 
 def pick_device() -> "torch.device":

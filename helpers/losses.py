@@ -74,10 +74,34 @@ def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
     return dice(logits, target) + 0.8 * cross_entropy(logits, target) + 0.2 * balanced_cross_entropy(logits, target)
 
 
+def focus(ce: Tensor) -> Tensor:
+    """Cross-entropy -> 0.8 (1 - exp(-ce))^2 ce, of the same shape: what is nearly right already hardly counts.
+
+    Lin et al. 2017 (arXiv 1708.02002) with the CamVid write-up's alpha 0.8 and gamma 2; exp(-ce) is p of the truth.
+    """
+    return 0.8 * torch.expm1(-ce).square() * ce  # expm1: exact where ce is near 0
+
+
+def focal(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean of `focus` over the pixels that are not void -> scalar >= 0 (0 if all are void)."""
+    nll = F.cross_entropy(logits.float(), target, ignore_index=VOID, reduction="none")  # 0 on void
+    return focus(nll).sum() / (target != VOID).sum().clamp_min(1)
+
+
+def focal_seed(logits: Tensor, target: Tensor) -> Tensor:
+    """The CamVid write-up's focal loss: `focus` of the batch's mean cross-entropy -> scalar >= 0 (0 if all are void).
+
+    One factor for the whole batch: it makes no pixel count more than another, but shrinks the step as the loss falls.
+    """
+    return focus(cross_entropy(logits, target))
+
+
 LOSSES = {
     "dice_seed": dice_seed,
     "dice": dice,
     "cross_entropy": cross_entropy,
     "balanced_cross_entropy": balanced_cross_entropy,
     "dice_ce": dice_ce,
+    "focal": focal,
+    "focal_seed": focal_seed,
 }

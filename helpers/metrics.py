@@ -43,6 +43,41 @@ def scores(matrix: np.ndarray, dataset: catalog.Dataset) -> dict[str, float]:
     return {name: float(f1(matrix, ids)) for name, ids in dataset.rows.items()}
 
 
+def iou(matrix: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class, float64[...,C] for int64[...,C,C]; absent from both: NaN."""
+    matrix = np.asarray(matrix)
+    both = np.diagonal(matrix, axis1=-2, axis2=-1)
+    union = matrix.sum(-1) + matrix.sum(-2) - both
+    return np.divide(both, union, out=np.full(union.shape, np.nan), where=union > 0)
+
+
+def mean_iou(matrix: np.ndarray) -> np.ndarray:
+    """Mean of iou() over the classes that are there, float64[...]; NaN where none is."""
+    values = iou(matrix)
+    there = ~np.isnan(values)
+    total, count = np.where(there, values, 0).sum(-1), there.sum(-1)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def accuracy(matrix: np.ndarray) -> np.ndarray:
+    """Share of the pixels with the right class, float64[...] for int64[...,C,C]; NaN where there are none."""
+    right, pixels = np.trace(matrix, axis1=-2, axis2=-1), np.asarray(matrix).sum((-2, -1))
+    return np.divide(right, pixels, out=np.full(pixels.shape, np.nan), where=pixels > 0)
+
+
+def measures(matrix: np.ndarray, dataset: catalog.Dataset) -> dict[str, float]:
+    """All scores of one pooled matrix int64[C,C]: F1 of classes and groups, mean_iou, accuracy, iou_<class>."""
+    ious = {f"iou_{name}": float(value) for name, value in zip(dataset.classes, iou(matrix), strict=True)}
+    return scores(matrix, dataset) | {"mean_iou": float(mean_iou(matrix)), "accuracy": float(accuracy(matrix))} | ious
+
+
+def headline(matrices: np.ndarray, dataset: catalog.Dataset) -> np.ndarray:
+    """The score that the dataset is judged by, float64[...] for int64[...,C,C]: of each image, say."""
+    if dataset.headline in dataset.rows:
+        return f1(matrices, dataset.rows[dataset.headline])
+    return {"mean_iou": mean_iou, "accuracy": accuracy}[dataset.headline](matrices)
+
+
 def mean_of_parts(matrix: np.ndarray, dataset: catalog.Dataset) -> float:
     """Mean F1 of the small parts, each for itself; parts absent from truth and prediction are left out."""
     values = [float(f1(matrix, (part,))) for part in dataset.parts]

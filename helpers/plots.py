@@ -432,15 +432,15 @@ def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset, trace: Se
     runs = {name: rows for name, rows in runs.items() if rows or len(trace)}
     if not runs:
         return _message("no epoch finished yet")
-    panels = {
-        "loss": "training loss",
-        f"f1_{dataset.headline}": f"validation F1\n{dataset.headline}",
-        "lr": "learning rate",
-    }
-    figure = _figure(WIDTH, 500)
-    boxes = ((70, 325, 810, 145), (70, 165, 810, 145), (70, 45, 810, 105))
-    for (key, title), box in zip(panels.items(), boxes, strict=True):
-        axes = _chart(figure, *box)
+    headline = dataset.headline
+    named = f"F1\n{headline}" if headline in dataset.rows else headline.replace("_", " ").replace("iou", "IoU")
+    panels = {"loss": "training loss", dataset.column(headline): f"validation {named}"}
+    if all("accuracy" in row for rows in runs.values() for row in rows):
+        panels["accuracy"] = "validation\naccuracy"
+    panels["lr"] = "learning rate"
+    figure = _figure(WIDTH, 20 + 160 * len(panels))
+    for number, (key, title) in enumerate(panels.items()):
+        axes = _chart(figure, 70, 160 * (len(panels) - number) - 115, 810, 145)
         for (name, rows), color in zip(runs.items(), HUES * len(runs), strict=False):
             _line(axes, rows, key, color, name)
             _notes(axes, rows, color)
@@ -449,11 +449,12 @@ def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset, trace: Se
     if len(trace):
         epochs, losses, rates = np.array(trace, float).T
         figure.axes[0].plot(epochs, losses, color=HUES[0], lw=0.8, alpha=0.45, zorder=1)
-        figure.axes[2].lines[0].set_data(epochs, rates)
-        figure.axes[2].lines[0].set_marker("")
-        figure.axes[2].relim()
+        figure.axes[-1].lines[0].set_data(epochs, rates)
+        figure.axes[-1].lines[0].set_marker("")
+        figure.axes[-1].relim()
     _share_epochs(figure, runs, trace)
-    figure.axes[1].set_ylim(0, 1)
+    for axes in figure.axes[1:-1]:
+        axes.set_ylim(0, 1)
     _rate_axis(figure.axes[-1])
     if any(runs):
         handles, names = figure.axes[0].get_legend_handles_labels()

@@ -34,8 +34,8 @@ class Segmenter:
 
     @torch.no_grad()
     def logits(self, photos: list[np.ndarray]) -> Tensor:
-        """uint8[H,W,3] photos of any sizes -> f32[B,C,S,S], resized by the very code that made the training arrays."""
-        small = np.stack([preprocess.resize_photo(photo, self.settings.size) for photo in photos])
+        """uint8[H,W,3] photos of any sizes -> f32[B,C,S,T], resized by the very code that made the training arrays."""
+        small = np.stack([preprocess.resize_photo(photo, self.settings.shape) for photo in photos])
         x = torch.from_numpy(small).to(self.device)
         return self.model(to_float(x, self.settings.mean, self.settings.std))
 
@@ -46,7 +46,7 @@ class Segmenter:
 
 
 def enlarge(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Logits f32[C,S,S] -> uint8[H,W]: bilinear on the logits, then the largest; labels are never interpolated."""
+    """Logits f32[C,S,T] -> uint8[H,W]: bilinear on the logits, then the largest; labels are never interpolated."""
     scale = min(1.0, FINEST / max(size))
     work = [max(1, round(side * scale)) for side in size]
     label = F.interpolate(logits[None], work, mode="bilinear", align_corners=False).argmax(1)
@@ -64,11 +64,11 @@ def load(where: Path | str, device: torch.device | str | None = None) -> Segment
 
 
 def find_weights(dataset: str, run: str) -> Path:
-    """The export of a run, else the one that comes with the project; DataError if there is neither."""
-    for path in (env.run_dir(dataset, run) / "best.pt", PRETRAINED):
+    """The export of a run, else (for faces) the one that comes with the project; DataError if there is neither."""
+    for path in (env.run_dir(dataset, run) / "best.pt", *([PRETRAINED] if dataset == "helen" else [])):
         if path.exists():
             return path
-    raise DataError(f"run {run!r} has no weights and {env.shown(PRETRAINED)} is missing: run notebook 04 first")
+    raise DataError(f"run {run!r} of {dataset} has no weights, and none come with the project: run notebook 04 first")
 
 
 def predict_files(segmenter: Segmenter, photos: dict[str, Path], out: Path, batch: int = 8) -> dict[str, str]:

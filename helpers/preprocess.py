@@ -24,19 +24,27 @@ SPLITS = ("train", "val", "test")
 FORMAT = 1  # raised when the arrays' content changes for the same files, so that old ones are built anew
 
 
-def resize_photo(photo: np.ndarray, size: int) -> np.ndarray:
-    """uint8[H,W,3] -> uint8[size,size,3], bicubic (antialiased when it shrinks)."""
-    return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BICUBIC))
+Size = int | tuple[int, int]  # of a square, or rows and columns
 
 
-def resize_label(label: np.ndarray, size: int) -> np.ndarray:
-    """uint8[H,W] ids -> uint8[size,size], nearest: a mean of two ids would be a third, wrong one."""
-    return np.asarray(Image.fromarray(label).resize((size, size), Image.Resampling.NEAREST))
+def sides(size: Size) -> tuple[int, int]:
+    """Rows and columns."""
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def resize_photo(photo: np.ndarray, size: Size) -> np.ndarray:
+    """uint8[H,W,3] -> uint8[rows,columns,3], bicubic (antialiased when it shrinks)."""
+    return np.asarray(Image.fromarray(photo).resize(sides(size)[::-1], Image.Resampling.BICUBIC))
+
+
+def resize_label(label: np.ndarray, size: Size) -> np.ndarray:
+    """uint8[H,W] ids -> uint8[rows,columns], nearest: a mean of two ids would be a third, wrong one."""
+    return np.asarray(Image.fromarray(label).resize(sides(size)[::-1], Image.Resampling.NEAREST))
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """One split: images uint8[N,S,S,3] and labels uint8[N,S,S], memory-mapped, with the ids of the samples."""
+    """One split: images uint8[N,S,T,3] and labels uint8[N,S,T], memory-mapped, with the ids of the samples."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -50,7 +58,7 @@ class Arrays:
 def pairs(dataset: str, split: str) -> list[tuple[str, Path, Path]]:
     """(id, photo, label) of a split as 01 left it, sorted by id; DataError if 01 has not run or a file is missing."""
     root = env.split_dir(dataset) / split
-    photos = {p.stem: p for p in sorted((root / "images").glob("[!.]*.jpg"))}
+    photos = {p.stem: p for kind in ("jpg", "png") for p in sorted((root / "images").glob(f"[!.]*.{kind}"))}
     labels = {p.stem: p for p in sorted((root / "labels").glob("[!.]*.png"))}
     if not photos:
         raise DataError(f"{env.shown(root)} holds no photos: run notebook 01 first")
@@ -69,10 +77,10 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def fingerprint(samples: list[tuple[str, Path, Path]], size: int) -> str:
+def fingerprint(samples: list[tuple[str, Path, Path]], size: Size) -> str:
     """Hash of names, sizes and times of a split's files: it changes when any file does."""
     stats = [(i, *(s for p in paths for s in (p.stat().st_size, p.stat().st_mtime_ns))) for i, *paths in samples]
-    return hashlib.sha256(json.dumps([FORMAT, size, stats]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([FORMAT, sides(size), stats]).encode()).hexdigest()[:16]
 
 
 def checksum(array: np.ndarray) -> int:
@@ -80,16 +88,16 @@ def checksum(array: np.ndarray) -> int:
     return functools.reduce(lambda crc, part: zlib.crc32(np.ascontiguousarray(part), crc), array, 0)
 
 
-def convert(paths: tuple[str, Path, Path], size: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Decode and resize one sample -> uint8[size,size,3], uint8[size,size]."""
+def convert(paths: tuple[str, Path, Path], size: Size, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Decode and resize one sample -> uint8[S,T,3], uint8[S,T]."""
     _, photo, label = paths
     return resize_photo(files.read_photo(photo), size), resize_label(masks.read_label(label, classes), size)
 
 
-def build(dataset: str, split: str, size: int) -> None:
+def build(dataset: str, split: str, size: Size) -> None:
     """Write one split's arrays beside their final place, then rename the folder: never half there."""
     samples = pairs(dataset, split)
-    target = env.array_dir(dataset, size) / split
+    target = env.array_dir(dataset, sides(size)) / split
     work = target.with_name(f"{split}.{os.getpid()}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -104,9 +112,9 @@ def build(dataset: str, split: str, size: int) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def write_arrays(folder: Path, samples: list, size: int, classes: int, title: str) -> None:
+def write_arrays(folder: Path, samples: list, size: Size, classes: int, title: str) -> None:
     """images.npy, labels.npy and, last, about.json (ids, fingerprint, checksums); all cores, rows written in order."""
-    shape = (len(samples), size, size)
+    shape = (len(samples), *sides(size))
     create = functools.partial(np.lib.format.open_memmap, mode="w+", dtype=np.uint8)
     images, labels = create(folder / "images.npy", shape=(*shape, 3)), create(folder / "labels.npy", shape=shape)
     work = functools.partial(convert, size=size, classes=classes)
@@ -118,15 +126,15 @@ def write_arrays(folder: Path, samples: list, size: int, classes: int, title: st
     files.write_atomic(folder / "about.json", json.dumps(about(samples, size, images, labels)).encode())
 
 
-def about(samples: list, size: int, images: np.ndarray, labels: np.ndarray) -> dict:
+def about(samples: list, size: Size, images: np.ndarray, labels: np.ndarray) -> dict:
     """What about.json holds: the ids, the fingerprint of the files, the checksums of the arrays."""
     sums = {"images": checksum(images), "labels": checksum(labels)}
     return {"ids": [i for i, *_ in samples], "fingerprint": fingerprint(samples, size)} | sums
 
 
-def read_arrays(dataset: str, split: str, size: int) -> Arrays | None:
+def read_arrays(dataset: str, split: str, size: Size) -> Arrays | None:
     """Open one split's arrays; None if they are not there, damaged, or built from other files than 01's."""
-    folder = env.array_dir(dataset, size) / split
+    folder = env.array_dir(dataset, sides(size)) / split
     samples = pairs(dataset, split)
     try:
         written = json.loads((folder / "about.json").read_text())
@@ -138,7 +146,7 @@ def read_arrays(dataset: str, split: str, size: int) -> Arrays | None:
     return Arrays(images, labels, written["ids"], f"{written['images']:08x}{written['labels']:08x}")
 
 
-def open_arrays(dataset: str, size: int) -> dict[str, Arrays]:
+def open_arrays(dataset: str, size: Size) -> dict[str, Arrays]:
     """The three splits at `size`, built where they are missing, damaged or out of date, else only opened."""
     opened = {}
     for split in SPLITS:
@@ -147,8 +155,9 @@ def open_arrays(dataset: str, size: int) -> dict[str, Arrays]:
             build(dataset, split, size)
             opened[split] = read_arrays(dataset, split, size)
         if opened[split] is None:
-            raise DataError(f"{env.shown(env.array_dir(dataset, size))}: arrays differ from what was just written; "
-                            "check the disk, delete the folder and run notebook 02 again")  # fmt: skip
+            folder = env.shown(env.array_dir(dataset, sides(size)))
+            raise DataError(f"{folder}: arrays differ from what was just written; check the disk, delete the folder "
+                            "and run notebook 02 again")  # fmt: skip
     return opened
 
 

@@ -1,37 +1,35 @@
 """A release as downloaded -> splitted_data/<name>/{train,val,test}/{images,labels}; the doctor's report."""
 
-import contextlib
 import functools
-import gzip
 import hashlib
 import json
-import lzma
 import os
 import re
-import shutil
-import stat
-import tarfile
 import unicodedata
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from tqdm import tqdm
-
-from . import catalog, env, files, masks, samples
+from . import catalog, env, files, layouts, masks, samples
+from .archives import is_noise, list_archive, printable, suffix_of, unpack
 from .errors import DataError
+from .layouts import draw, parallel
 
 SPLITS = ("train", "val", "test")
-RELEASE_SPLITS = ("train", "test")
-NAMING = re.compile(r"(.*)_(image(?=\.jpe?g$)|label(?=\.png$)|viz(?=\.jpe?g$))\.\w+", re.I | re.S)  # id, kind
+RELEASE_SPLITS = ("train", "test")  # val only where it is given
+NAMING = re.compile(r"(.*)_(image(?=\.(?:jpe?g|png)$)|label(?=\.png$)|viz(?=\.jpe?g$))\.\w+", re.I | re.S)  # id, kind
 PHOTO = re.compile(r"(.*/)?(train|test)/[^/]+_image\.jpe?g", re.I | re.S)  # in an archive's listing
-NOISE = {".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX", ".ipynb_checkpoints"}  # systems leave them
 LEFTOVER = re.compile(r"\.\d+\.tmp$")  # what files.atomic leaves behind when it is killed
+OURS = {
+    "samples",
+    "converted",
+    "unpacked",
+    "downloads",
+    "splitted_data",
+    "arrays",
+}  # folders in data/ that are no releases
+WORDS = {"pets": ("pet",), "camvid": ("camvid", "segnet"), "camvid32": ("camvid",), "cityscapes": ("cityscapes",)}
 WORST = 20  # one bad sample in so many is the most that is tolerated
-RATIO, LARGEST = 200, 20 * 2**30  # an archive may grow so many times (photos hardly do), and to so many bytes
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,12 @@ class Release:
     root: Path  # holds train/ and test/
     source: str  # "release" or "sample"
     where: str
+    remarks: tuple[layouts.Remark, ...] = ()  # what was odd about its files when they were converted
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One sample of the release: split is the release's own, train or test."""
+    """One sample of the release: split is the release's own, train, test, or val where there is one."""
 
     split: str
     id: str
@@ -89,33 +88,79 @@ class Result:
 
 
 def find_release(dataset: str, sizes: tuple[int, int]) -> Release:
-    """What RELEASE names, else a folder or archive in data/, else drawn faces, `sizes` = (train, test)."""
+    """What RELEASE names, else a folder or archive in data/, else a drawn sample, `sizes` = (train, test)."""
     catalog.dataset(dataset)
     if named := os.environ.get("RELEASE"):
-        return named_release(Path(named).expanduser())
+        return named_release(Path(named).expanduser(), dataset)
+    if dataset != "helen":
+        return find_other(dataset, sizes)
     folder = env.data_dir() / "helenstar_release"
     if folder.is_dir() and any(not is_noise(path.name) for path in folder.iterdir()):
         root = layout_or_error(folder, env.shown(folder))
         return Release(root, "release", f"Release found: {env.shown(folder)}")
     for archive in archives():
         if holds_release(archive):
-            return Release(unpack(archive), "release", f"Release found: {env.shown(archive)}, unpacked")
-    return draw_sample(*sizes)
+            return Release(unpack_release(archive), "release", f"Release found: {env.shown(archive)}, unpacked")
+    return draw_sample(dataset, *sizes)
 
 
-def named_release(path: Path) -> Release:
+def find_other(dataset: str, sizes: tuple[int, int]) -> Release:
+    """A release of pets, CamVid or Cityscapes in data/: a folder, else an archive by its name, else a sample."""
+    data = env.data_dir()
+    folders = [data, *sorted(data.glob("*/"))] if data.is_dir() else []
+    for folder in folders:
+        if folder.name not in OURS and (found := layouts.find(dataset, folder, 1 if folder == data else 3)):
+            return converted(dataset, *found, "release", f"Release found: {env.shown(found[1])}")
+    for archive in archives():
+        if any(word in archive.name.lower() for word in WORDS[dataset]):
+            layout, root = unpack_other(archive, dataset)
+            return converted(dataset, layout, root, "release", f"Release found: {env.shown(archive)}, unpacked")
+    return draw_sample(dataset, *sizes)
+
+
+def unpack_other(archive: Path, dataset: str) -> tuple[layouts.Layout, Path]:
+    """Unpack an archive and find the dataset's layout in it; DataError says what it should hold."""
+    root = unpack(archive, lambda folder: found_or_error(dataset, folder, archive.name)[1])
+    return found_or_error(dataset, root, archive.name)
+
+
+def found_or_error(dataset: str, folder: Path, title: str) -> tuple[layouts.Layout, Path]:
+    """As layouts.find; DataError with what a release holds."""
+    found = layouts.find(dataset, folder)
+    if found is None:
+        raise DataError(f"{title} holds no release of {dataset}: there should be {layouts.hints(dataset)}")
+    return found
+
+
+def converted(dataset: str, layout: layouts.Layout, root: Path, source: str, where: str) -> Release:
+    """The release in the plain layout, under data/converted/."""
+    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
+    target = env.data_dir() / "converted" / f"{dataset}-{name}"
+    remarks = layouts.convert(dataset, layout, root, target)
+    return Release(target, source, where, tuple(remarks))
+
+
+def named_release(path: Path, dataset: str) -> Release:
     """The folder or archive that the environment variable RELEASE names; DataError if it is not a release."""
     if not path.exists():
         raise DataError(f"{path.name}: RELEASE names it, but it is not there; correct it or unset RELEASE")
-    root = layout_or_error(path, env.shown(path)) if path.is_dir() else unpack(path)
-    return Release(root, "release", f"Release named by RELEASE: {env.shown(path)}")
+    where = f"Release named by RELEASE: {env.shown(path)}"
+    if dataset != "helen":
+        found = found_or_error(dataset, path, env.shown(path)) if path.is_dir() else unpack_other(path, dataset)
+        return converted(dataset, *found, "release", where)
+    root = layout_or_error(path, env.shown(path)) if path.is_dir() else unpack_release(path)
+    return Release(root, "release", where)
 
 
-def draw_sample(train: int, test: int) -> Release:
-    """Sample faces, kept apart from data/helenstar_release so that they are never taken for it."""
-    root = samples.write_helen(env.data_dir() / "samples" / f"helen-{train}-{test}", train, test)
-    drawn = f"using drawn sample faces ({train} train, {test} test)"
-    return Release(root, "sample", f"No release found in {env.shown(env.data_dir())}/: {drawn}")
+def draw_sample(dataset: str, train: int, test: int) -> Release:
+    """A drawn sample, kept apart from the places of releases so that it is never taken for one."""
+    folder = env.data_dir() / "samples" / f"{dataset}-{train}-{test}"
+    drawn = f"using a drawn sample ({train} train, {test} test)"
+    where = f"No release found in {env.shown(env.data_dir())}/: {drawn}"
+    if dataset == "helen":
+        return Release(samples.write_helen(folder, train, test), "sample", where)
+    raise DataError(f"no release of {dataset} in {env.shown(env.data_dir())}/, and no sample of it can be drawn: "
+                    f"put one there, with {layouts.hints(dataset)}")  # fmt: skip
 
 
 def has_photos(folder: Path) -> bool:
@@ -143,125 +188,7 @@ def layout_or_error(root: Path, title: str) -> Path:
     return found
 
 
-def is_noise(name: str) -> bool:
-    """Files that macOS, Windows and Jupyter leave in folders."""
-    return name.startswith("._") or name in NOISE
-
-
-# Archives: looked through whole before a byte is written ----------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Member:
-    """One entry of an archive; kind is file, folder or other (links, devices)."""
-
-    name: str
-    size: int
-    kind: str
-
-
-BROKEN = (OSError, EOFError, RuntimeError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError)
-BROKEN += (zipfile.BadZipFile,)
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what a damaged archive raises into a DataError with the remedy."""
-    try:
-        yield
-    except BROKEN as error:
-        text = getattr(error, "strerror", None) or str(error) or type(error).__name__  # no path in it
-        fault = text.splitlines()[0]
-        remedy = "download it again or remove it"
-        raise DataError(f"{path.name}: cannot be unpacked ({fault}); {remedy}") from error
-
-
-def kind_of(file: bool, folder: bool) -> str:
-    """Only plain files and folders are ever unpacked."""
-    return "file" if file else "folder" if folder else "other"
-
-
-def list_zip(path: Path) -> Iterator[Member]:
-    """Entries of a .zip."""
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            form = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive keeps no Unix modes
-            plain = form in (0, stat.S_IFDIR if info.is_dir() else stat.S_IFREG)
-            yield Member(info.filename, info.file_size, kind_of(plain and not info.is_dir(), plain))
-
-
-def unpack_zip(path: Path, folder: Path) -> None:
-    """Write the files of a .zip."""
-    with zipfile.ZipFile(path) as archive:
-        for info in tqdm(archive.infolist(), "unpacking", unit="file"):
-            if not info.is_dir():
-                with archive.open(info) as source:
-                    write_member(folder, info.filename, source)
-
-
-@contextlib.contextmanager
-def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """tarfile takes a damaged entry for the end; reading on to the stream's own end tests its checksum."""
-    with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-        yield archive
-        while stream.read(2**20):
-            pass
-
-
-def list_tar(path: Path) -> Iterator[Member]:
-    """Entries of a .tar.gz."""
-    with open_tar(path) as archive:
-        for info in archive:
-            yield Member(info.name, info.size, kind_of(info.isreg(), info.isdir()))
-
-
-def unpack_tar(path: Path, folder: Path) -> None:
-    """Write the plain files of a .tar.gz, by hand: links, owners and modes have no way in on any Python."""
-    with open_tar(path) as archive:
-        for info in tqdm(archive, "unpacking", unit="file"):
-            if info.isreg():
-                write_member(folder, info.name, archive.extractfile(info))
-
-
-@contextlib.contextmanager
-def open_7z(path: Path) -> Iterator:
-    """py7zr's archive; its errors share no base, and the package may be missing."""
-    try:
-        import py7zr
-    except ImportError as error:
-        raise DataError(f"{path.name}: needs `pip install py7zr`; or unpack it by hand into data/") from error
-    try:
-        with py7zr.SevenZipFile(path) as archive:
-            yield archive
-    except (py7zr.exceptions.ArchiveError, py7zr.exceptions.PasswordRequired) as error:
-        raise ValueError(str(error) or type(error).__name__) from error
-
-
-def list_7z(path: Path) -> Iterator[Member]:
-    """Entries of a .7z."""
-    with open_7z(path) as archive:
-        for info in archive.list():
-            yield Member(info.filename, info.uncompressed or 0, kind_of(info.is_file, info.is_directory))
-
-
-def unpack_7z(path: Path, folder: Path) -> None:
-    """Write the files of a .7z."""
-    with open_7z(path) as archive:
-        plain = [info.filename for info in archive.list() if info.is_file]
-        archive.extract(folder, [name for name in plain if not any(map(is_noise, safe_parts(name)))])
-
-
-ARCHIVES: dict[str, tuple[Callable, Callable]] = {
-    ".zip": (list_zip, unpack_zip),
-    ".tar.gz": (list_tar, unpack_tar),
-    ".tgz": (list_tar, unpack_tar),
-    ".7z": (list_7z, unpack_7z),
-}
-
-
-def suffix_of(path: Path) -> str | None:
-    """The archive's suffix as ARCHIVES has it, or None."""
-    return next((suffix for suffix in ARCHIVES if path.name.lower().endswith(suffix)), None)
+# Archives -------------------------------------------------------------------------------------------------
 
 
 def archives() -> list[Path]:
@@ -270,100 +197,17 @@ def archives() -> list[Path]:
     return sorted(found, key=lambda path: ("helen" not in path.name.lower(), path.name))
 
 
-def list_archive(path: Path) -> list[Member]:
-    """Entries up to the first that goes beyond the size limit: a bomb is not read to its end."""
-    listed, total = [], 0
-    with reading(path):
-        for member in ARCHIVES[suffix_of(path)][0](path):
-            listed.append(member)
-            total += member.size + 512  # an empty file costs too
-            if total > size_limit(path):
-                break
-    return listed
-
-
-def size_limit(path: Path) -> int:
-    """Bytes that an archive may unpack to."""
-    return min(LARGEST, RATIO * path.stat().st_size)
-
-
 def holds_release(path: Path) -> bool:
     """Does the archive's listing have photos in train/ or test/?"""
     return any(PHOTO.fullmatch(m.name.replace("\\", "/")) for m in list_archive(path))
 
 
-def safe_parts(name: str) -> tuple[str, ...]:
-    """An entry's name -> its path below the folder; ValueError if it would lead out of it."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or "\0" in name or re.match(r"[A-Za-z]:", name):
-        raise ValueError(f"{printable(name)} leads out of its folder")
-    return path.parts
-
-
-def check_members(path: Path, members: list[Member]) -> None:
-    """DataError if an archive would write outside its folder, hold links or devices, or fill the disk."""
-    remedy = "remove this archive and take the release's own"
-    for member in members:
-        try:
-            safe_parts(member.name)
-        except ValueError as error:
-            raise DataError(f"{path.name}: {error}; {remedy}") from error
-        if member.kind == "other":
-            raise DataError(f"{path.name}: {printable(member.name)} is a link or a device; {remedy}")
-    total, limit = sum(member.size + 512 for member in members), size_limit(path)
-    if total > limit:
-        raise DataError(f"{path.name}: unpacks to more than {limit:,} bytes, as no photos do; {remedy}")
-    if total > (free := shutil.disk_usage(env.data_dir()).free):
-        fault = f"needs {total:,} bytes, the disk has {free:,}"
-        raise DataError(f"{path.name}: {fault}; free some or set UNET_HOME to a larger disk")
-
-
-def write_member(folder: Path, name: str, source) -> None:
-    """Copy one entry's bytes below `folder`."""
-    parts = safe_parts(name)
-    if any(map(is_noise, parts)):
-        return
-    target = folder.joinpath(*parts)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target, "wb") as file:
-        shutil.copyfileobj(source, file)
-
-
-def unpack(path: Path) -> Path:
-    """Archive -> the release's folder in data/unpacked/, made once: whole under another name, renamed."""
-    if suffix_of(path) is None:
-        raise DataError(f"{path.name}: neither a folder nor a {', '.join(ARCHIVES)}; correct RELEASE")
-    target = env.data_dir() / "unpacked" / f"{path.name}-{short_hash(path)}"
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        check_members(path, list_archive(path))
-        work = target.with_name(f"{target.name}.tmp")
-        shutil.rmtree(work, ignore_errors=True)
-        try:
-            with reading(path):
-                ARCHIVES[suffix_of(path)][1](path, work)
-            layout_or_error(work, path.name)
-            work.rename(target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    return layout_or_error(target, path.name)
-
-
-def short_hash(path: Path) -> str:
-    """Of the size and both ends of an archive (the ends hold its listing): quick on gigabytes."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        head = file.read(2**16)
-        file.seek(max(0, size - 2**16))
-        return hashlib.sha256(head + file.read() + str(size).encode()).hexdigest()[:10]
+def unpack_release(path: Path) -> Path:
+    """Archive -> the release's folder in data/unpacked/."""
+    return unpack(path, functools.partial(layout_or_error, title=path.name))
 
 
 # Show -------------------------------------------------------------------------------------------------------
-
-
-def printable(name: str) -> str:
-    """A file's name as it can be printed: control characters and undecodable bytes escaped."""
-    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def tree(root: Path, limit: int = 3) -> str:
@@ -396,16 +240,6 @@ def table(problems: list[Problem]) -> str:
 
 
 # The doctor -------------------------------------------------------------------------------------------------
-
-
-def parallel(function: Callable, items: Iterable, title: str) -> list:
-    """function of each item, in order, on all cores with a bar; an interrupt drops what has not begun."""
-    items = list(items)
-    pool = ThreadPoolExecutor(env.cores())  # PIL, hashing and file access let go of the GIL
-    try:
-        return list(tqdm(pool.map(function, items), title, len(items), disable=not items))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def list_split(root: Path, split: str) -> tuple[dict[str, dict[str, Path]], list[Problem]]:
@@ -489,28 +323,34 @@ def checked_before(dataset: str, release: Release) -> dict[tuple[str, str], dict
     manifest = read_manifest(env.split_dir(dataset))
     if any(manifest.get(key) != value for key, value in describe(dataset, release).items()):
         return {}
-    return {(release_split(s), e[k]["file"]): e[k] for s, e in entries(manifest) for k in ("image", "label")}
+    return {(release_split(s, e), e[k]["file"]): e[k] for s, e in entries(manifest) for k in ("image", "label")}
 
 
 def leaks(pairs: list[Pair], stamps: dict[Path, dict]) -> dict[Pair, Problem]:
-    """Pairs of train that are in test as well, by id or by the photo's bytes: scoring them would flatter."""
-    tests = [pair for pair in pairs if pair.split == "test"]
-    ids, photos = {pair.id for pair in tests}, {stamps[pair.image]["sha256"]: pair for pair in tests}
-    found = {}
-    for pair in (p for p in pairs if p.split == "train"):
-        twin = photos.get(stamps[pair.image]["sha256"])
-        if pair.id in ids:
-            found[pair] = Problem("train", pair.image.name, "same id in train and test; kept in test alone")
-        elif twin:
-            reason = f"same photo as {printable(twin.image.name)} in test; kept in test alone"
-            found[pair] = Problem("train", pair.image.name, reason)
+    """Pairs of train (and val) that are in test (or val) too, by id or by the photo's bytes: scoring would flatter."""
+    found, ids, photos = {}, {}, {}
+    for split in ("test", "val", "train"):
+        own = [pair for pair in pairs if pair.split == split]
+        for pair in own:
+            twin, same = ids.get(pair.id), photos.get(stamps[pair.image]["sha256"])
+            if twin:
+                reason = f"same id in {split} and {twin.split}; kept in {twin.split} alone"
+                found[pair] = Problem(split, pair.image.name, reason)
+            elif same:
+                reason = f"same photo as {printable(same.image.name)} in {same.split}; kept in {same.split} alone"
+                found[pair] = Problem(split, pair.image.name, reason)
+        for pair in own:
+            ids.setdefault(pair.id, pair)
+            photos.setdefault(stamps[pair.image]["sha256"], pair)
     return found
 
 
 def scan(release: Release, dataset: str) -> Scan:
     """Pair and decode every file of a release, and find what is wrong with it; writes nothing."""
-    pairs, problems, total = [], [], 0
-    for split in RELEASE_SPLITS:
+    pairs, problems = [], [Problem(r.split, r.file, r.reason, r.bad) for r in release.remarks]
+    total = sum(problem.bad for problem in problems)  # samples that could not even be converted
+    given = ["val"] if (release.root / "val").is_dir() and dataset != "helen" else []
+    for split in (*RELEASE_SPLITS, *given):
         ids, strange = list_split(release.root, split)
         paired, alone = pair_up(split, ids)
         pairs, problems, total = pairs + paired, problems + strange + alone, total + len(ids)
@@ -545,11 +385,6 @@ def stop_if_bad(found: Scan, release: Release) -> None:
 # Split and copy ---------------------------------------------------------------------------------------------
 
 
-def draw(name: str) -> int:
-    """A number from an id: the same on every machine and day, whatever other ids there are."""
-    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest())
-
-
 def choose_val(ids: list[str]) -> set[str]:
     """1 in 10 of train's ids; of two or more ids at least one is chosen and one is not."""
     chosen = {name for name in ids if draw(name) % 10 == 0}
@@ -558,9 +393,9 @@ def choose_val(ids: list[str]) -> set[str]:
     return chosen if len(ids) > 1 else set()
 
 
-def release_split(split: str) -> str:
-    """The folder of the release that a split is taken from."""
-    return "test" if split == "test" else "train"
+def release_split(split: str, entry: dict) -> str:
+    """The folder of the release that a sample of `split` is taken from."""
+    return entry.get("from") or ("test" if split == "test" else "train")
 
 
 def describe(dataset: str, release: Release) -> dict[str, str]:
@@ -570,12 +405,13 @@ def describe(dataset: str, release: Release) -> dict[str, str]:
 
 def make_manifest(dataset: str, release: Release, found: Scan) -> dict:
     """Which sample goes where, with the stamps of its files."""
-    val = choose_val([pair.id for pair in found.pairs if pair.split == "train"])
+    given = any(pair.split == "val" for pair in found.pairs)
+    val = set() if given else choose_val([pair.id for pair in found.pairs if pair.split == "train"])
     splits = {split: [] for split in SPLITS}
     for pair in sorted(found.pairs, key=lambda pair: pair.id):
         split = "val" if pair.split == "train" and pair.id in val else pair.split
         image, label = found.stamps[pair.image], found.stamps[pair.label]
-        splits[split].append({"id": pair.id, "image": image, "label": label})
+        splits[split].append({"id": pair.id, "from": pair.split, "image": image, "label": label})
     return describe(dataset, release) | {"splits": splits}
 
 
@@ -608,9 +444,10 @@ def targets(manifest: dict) -> dict[str, tuple[str, dict]]:
     """File below splitted_data/<name>/ -> its source below the release, and that one's stamp."""
     found = {}
     for split, entry in entries(manifest):
-        for kind, suffix in (("image", "jpg"), ("label", "png")):
-            source = f"{release_split(split)}/{entry[kind]['file']}"
-            found[f"{split}/{kind}s/{entry['id']}.{suffix}"] = (source, entry[kind])
+        for kind in ("image", "label"):
+            name = entry[kind]["file"]
+            suffix = "png" if name.lower().endswith(".png") else "jpg"
+            found[f"{split}/{kind}s/{entry['id']}.{suffix}"] = (f"{release_split(split, entry)}/{name}", entry[kind])
     return found
 
 

@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         settings = catalog.settings(options.dataset, options.recipe, options.scale, **changes(options.set))
-        trainer = Trainer(settings, preprocess.open_arrays(settings.dataset, settings.size), options.run)
+        trainer = Trainer(settings, preprocess.open_arrays(settings.dataset, settings.shape), options.run)
         trainer.fit(settings.epochs)
     except UNetError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -24,7 +24,7 @@ from .augment import Augment, to_float, to_ids
 from .errors import CheckpointError, TrainingError
 
 # A checkpoint goes on with no other network, optimizer or order of the data; all else may be changed on the way.
-FIXED = ("dataset", "size", "width", "depth", "norm", "slope", "mean", "std", "optimizer", "seed")
+FIXED = ("dataset", "size", "columns", "width", "depth", "norm", "slope", "up", "mean", "std", "optimizer", "seed")
 CHECK = 10  # steps between two readings of the loss from the device
 SAVE_EVERY = 600  # seconds between two checkpoints within an epoch
 LOOK_EVERY = 2  # seconds between two looks for control.json
@@ -52,7 +52,7 @@ def shape(schedule: str, t: float) -> float:
 
 def run_name(settings: catalog.Settings) -> str:
     """The name of a run unless one is given: recipe, scale, and 'sample' where the data is drawn."""
-    drawn = env.source() == "sample"
+    drawn = env.source(settings.dataset) == "sample"
     return f"{settings.recipe}-{settings.scale}" + ("-sample" if drawn else "")
 
 
@@ -462,7 +462,8 @@ class Trainer:
             "from here" if batch > 1 else "a batch of one image does not fit: take a smaller size or width"
         )  # fmt: skip
         raise TrainingError(f"out of memory on {self.device} after step {self.step}, with batch {batch} at "
-                            f"{self.settings.size} px ({fault}). Nothing is lost, it is saved; {advice}")  # fmt: skip
+                            f"{' x '.join(map(str, self.settings.shape))} px ({fault}). Nothing is lost, it is saved; "
+                            f"{advice}")  # fmt: skip
 
     def _go_back(self, fault: str) -> None:
         """To the last checkpoint; always raises TrainingError, which says where training is now and what to do."""
@@ -476,7 +477,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, network: unet.UNet | None = None) -> dict[str, float]:
-        """F1 of each class and group on the validation split, at training size, from one pooled matrix."""
+        """metrics.measures on the validation split, at training size, from one pooled matrix."""
         network, classes = network or self.network, len(self.dataset.classes)
         matrix = torch.zeros(classes, classes, dtype=torch.int64)
         for images, labels, _ in preprocess.loader(self.arrays["val"], self.settings.batch):
@@ -485,14 +486,14 @@ class Trainer:
                 matrix += metrics.confusion(network(x).argmax(1).cpu(), labels, classes)
             if self.trains_in is threading.current_thread() and self._asked():
                 raise _StoppedError
-        return metrics.scores(matrix.numpy(), self.dataset)
+        return metrics.measures(matrix.numpy(), self.dataset)
 
     def _finish_epoch(self, scores: dict[str, float], seconds: float) -> None:
         """The epoch's row and line, its files; from here on the next epoch is the current one."""
         row = {
             "epoch": self.epoch + 1, "step": self.step, "loss": float(self.loss_sum) / self.seen,
             "lr": self.optimizer.param_groups[0]["lr"], "images_per_s": self.speed,
-        } | {f"f1_{name}": value for name, value in scores.items()} | {"note": ""}  # fmt: skip
+        } | {self.dataset.column(name): value for name, value in scores.items()} | {"note": ""}  # fmt: skip
         self.torn = True
         self.rows.append(row)
         self.epoch, self.seen, self.unwritten = self.epoch + 1, 0, row
@@ -502,8 +503,9 @@ class Trainer:
         parts = {self.dataset.classes[i]: row[f"f1_{self.dataset.classes[i]}"] for i in self.dataset.parts}
         weakest = min(parts, key=lambda name: -1.0 if math.isnan(parts[name]) else parts[name])
         speed = "" if math.isnan(self.speed) else f"  {self.speed:.0f} images/s"
-        left, headline = round((self.target - self.epoch) * seconds), row[f"f1_{self.dataset.headline}"]
-        self._say(f"epoch {self.epoch:3}/{self.target}  loss {row['loss']:.3f}  val F1 {headline:.3f} (weakest "
+        left, headline = round((self.target - self.epoch) * seconds), row[self.dataset.column(self.dataset.headline)]
+        named = "F1" if self.dataset.headline in self.dataset.rows else self.dataset.headline.replace("_", " ")
+        self._say(f"epoch {self.epoch:3}/{self.target}  loss {row['loss']:.3f}  val {named} {headline:.3f} (weakest "
                   f"{weakest} {parts[weakest]:.2f})  lr {row['lr']:.1e}{speed}  "
                   f"{left // 60}:{left % 60:02} left")  # fmt: skip
         self._notify("epoch")
@@ -520,12 +522,12 @@ class Trainer:
 
     def _merit(self, row: dict) -> float:
         """By which the best epoch is chosen: the headline score, just below 0 where it is not defined."""
-        score = row[f"f1_{self.dataset.headline}"]
+        score = row[self.dataset.column(self.dataset.headline)]
         return -0.5 if math.isnan(score) else score
 
     def _note(self, text: str) -> None:
         """A row of its own for what the reader changed, at this very place."""
-        blank = dict.fromkeys(self.rows[-1] if self.rows else {f"f1_{self.dataset.headline}": 0}, math.nan)
+        blank = dict.fromkeys(self.rows[-1] if self.rows else {self.dataset.column(self.dataset.headline): 0}, math.nan)
         now = {"epoch": self.progress, "step": self.step, "lr": self.lr, "loss": math.nan, "note": text}
         self.rows.append(blank | now)
 
@@ -647,8 +649,10 @@ class Trainer:
 
     def _export_parts(self, row: dict) -> tuple:
         """What an export says of these weights: weights, settings, scores, data."""
-        scores = {k.removeprefix("f1_"): v for k, v in row.items() if k.startswith("f1_")}
-        what = f"{self.dataset.title}, {env.source()}, {len(self.arrays['train'])} images, epoch {row['epoch']}"
+        names = {self.dataset.column(name): name for name in (*self.dataset.rows, "mean_iou", "accuracy")}
+        scores = {name: row[column] for column, name in names.items() if column in row}
+        images, source = len(self.arrays["train"]), env.source(self.dataset.name)
+        what = f"{self.dataset.title}, {source}, {images} images, epoch {row['epoch']}"
         return self.stepper.network.state_dict(), self.settings, scores, what
 
     def export(self, path: Path) -> None:

@@ -82,6 +82,48 @@ def test_a_lost_small_class_is_found_by_the_balanced_part():
     assert grads["dice"] < 1e-3 and grads["cross_entropy"] < 1e-3 and grads["dice_ce"] > 0.05
 
 
+def with_void():
+    """The two pixels of LOGITS and a third, whose label is void and whose logits are wrong."""
+    logits = torch.cat((LOGITS, torch.tensor([-7.0, 7.0]).reshape(1, 2, 1, 1)), dim=3)
+    return logits, torch.tensor([[[0, 1, 255]]])
+
+
+def test_focal_by_hand():
+    """p of the truth is 3/4 and 1/2: weights (1/4)^2 and (1/2)^2, pixel by pixel."""
+    expected = 0.8 * (math.log(4 / 3) / 16 + math.log(2) / 4) / 2
+    assert losses.focal(LOGITS, TARGET).item() == pytest.approx(expected, rel=1e-6)
+    assert losses.focal(*with_void()).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_camvid_write_up_s_focal_by_hand():
+    """CE = (ln 4/3 + ln 2) / 2 = ln(8/3) / 2 over the batch, so exp(-CE) = sqrt(3/8): one weight for all."""
+    expected = 0.8 * (1 - math.sqrt(3 / 8)) ** 2 * math.log(8 / 3) / 2
+    assert losses.focal_seed(LOGITS, TARGET).item() == pytest.approx(expected, rel=1e-6)
+    assert losses.focal_seed(*with_void()).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_two_focal_losses_agree_where_all_pixels_are_alike():
+    logits, target = LOGITS[..., :1].expand(2, 2, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64)
+    torch.testing.assert_close(losses.focal(logits, target), losses.focal_seed(logits, target))
+
+
+def test_focal_keeps_its_digits_where_a_pixel_is_nearly_right():
+    """CE = 1e-4: 1 - exp(-CE) in single precision would keep three digits. The oracle: double precision."""
+    ce = torch.tensor(1e-4)
+    assert losses.focus(ce).item() == pytest.approx(0.8 * math.expm1(-ce.item()) ** 2 * ce.item(), rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("name", ["focal", "focal_seed"])
+@pytest.mark.parametrize(("size", "expected"), [(-1e4, 0.8 * 1e4), (1e4, 0.0), (-1e30, 0.8 * 1e30), (1e30, 0.0)])
+def test_focal_of_extreme_logits_is_finite(name, size, expected):
+    """Logits 0 and size, the truth the second: CE is -size where size is far below 0, and 0 far above."""
+    logits = torch.tensor([0.0, size]).reshape(1, 2, 1, 1).requires_grad_()
+    loss = losses.LOSSES[name](logits, torch.ones(1, 1, 1, dtype=torch.int64))
+    loss.backward()
+    assert loss.item() == pytest.approx(expected, rel=1e-6) and logits.grad.isfinite().all()
+    assert logits.grad.flatten().tolist() == (pytest.approx([0.8, -0.8]) if size < 0 else [0.0, 0.0])
+
+
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_void_pixels_have_no_say(name):
     """The loss of an image whose lower half is void is the loss of its upper half; no gradient reaches void."""
@@ -101,9 +143,10 @@ def test_all_void_is_finite_and_moves_nothing(name):
     loss = losses.LOSSES[name](logits, torch.full((1, 4, 4), 255))
     loss.backward()
     assert loss.isfinite() and (logits.grad == 0).all()
+    assert loss == (3 if name == "dice_seed" else 0)  # the write-up's: 1 for each class that an image lacks
 
 
-@pytest.mark.parametrize("name", ["dice", "dice_seed", "dice_ce"])
+@pytest.mark.parametrize("name", ["dice", "dice_seed", "dice_ce", "focal", "focal_seed"])
 def test_gradients_are_right(name):
     logits = torch.randn(2, 3, 3, 4, dtype=torch.float64, requires_grad=True)
     target = torch.randint(0, 3, (2, 3, 4))

@@ -117,7 +117,7 @@ def session(tmp_path_factory):
     for name in THEIRS:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("a reader's own")
-    (root / "data" / "choice.json").write_text('{"dataset": "helen", "source": "release"}')
+    (root / "data" / "choice.json").write_text('{"dataset": "helen", "prepared": {"helen": {"source": "release"}}}')
     before = listing(root)
     outcome = nbval(root, NAMES, scratch)
     return outcome, before, listing(root)

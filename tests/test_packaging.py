@@ -15,9 +15,10 @@ from packaging.version import Version
 REPO = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
 CONDA_NAMES = {"pytorch": "torch", "playwright-python": "playwright"}  # conda-forge's name -> pip's
-# Colab in 2026-08; its gdown is not among our packages.
+# Colab in 2026-08.
 COLAB = {"torch": "2.11", "torchvision": "0.26", "numpy": "2.1", "matplotlib": "3.10", "ipywidgets": "7.7.1"} | {
     "filelock": "3.29",
+    "gdown": "5.2.2",
     "jupyter-client": "7.4.9",
 }
 COLAB_WIDGETS = {"ipykernel": "6.17.1", "ipython": "7.34.0", "ipywidgets": "7.7.1"}
@@ -97,7 +98,7 @@ def test_lock_is_exact_sorted_and_without_leftovers():
     assert len(names) == len(set(names))
     transitive = [name for name in names if name not in ranges()]
     assert names[-len(transitive) :] == sorted(transitive)
-    assert not {"gdown", "torchmetrics", "lightning-utilities", "pysocks"} & set(names)
+    assert not {"torchmetrics", "lightning-utilities"} & set(names)
 
 
 def test_what_exists_on_linux_only_is_marked():

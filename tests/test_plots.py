@@ -109,7 +109,7 @@ def test_the_trace_is_drawn_between_the_epochs():
     """The thin loss, and the rate in place of the epochs' last ones; it alone is enough for a first curve."""
     trace = [[0.5, 3.0, 1e-3], [1.0, 2.0, 1e-3], [1.5, 1.5, 1e-4]]
     for rows in (history(2), []):
-        loss, _, rate = plots.curves(rows, HELEN, trace).axes
+        loss, *_, rate = plots.curves(rows, HELEN, trace).axes
         assert [2.0 in line.get_ydata() and len(line.get_xdata()) == 3 for line in loss.lines][-1]
         np.testing.assert_array_equal(rate.lines[0].get_xydata(), [[x, lr] for x, _, lr in trace])
         low, high = rate.get_ylim()

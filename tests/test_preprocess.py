@@ -68,7 +68,7 @@ def test_a_changed_photo_builds_its_split_alone(arrays, monkeypatch):
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "about.json"])
 @pytest.mark.parametrize("harm", ["flip", "cut", "delete"])
 def test_damaged_arrays_are_built_again(arrays, name, harm):
-    path = env.array_dir("helen", 32) / "train" / name
+    path = env.array_dir("helen", (32, 32)) / "train" / name
     good = np.array(arrays["train"].images)
     data = bytearray(path.read_bytes())
     del arrays
@@ -84,11 +84,11 @@ def test_an_interrupted_build_leaves_nothing(monkeypatch):
     monkeypatch.setattr(preprocess, "checksum", refuse)
     with pytest.raises(AssertionError):
         preprocess.build("helen", "train", 32)
-    assert not list(env.array_dir("helen", 32).iterdir())
+    assert not list(env.array_dir("helen", (32, 32)).iterdir())
 
 
 def test_the_same_files_give_the_same_bytes(arrays):
-    folder = env.array_dir("helen", 32)
+    folder = env.array_dir("helen", (32, 32))
     first = {p.name: p.read_bytes() for p in (folder / "train").iterdir()}
     shutil.rmtree(folder)
     preprocess.open_arrays("helen", 32)

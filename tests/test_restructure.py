@@ -5,16 +5,13 @@ import io
 import json
 import os
 import shutil
-import stat
-import tarfile
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
-import py7zr
 import pytest
 from PIL import Image
+from test_archives import contents, pack
 
 from helpers import env, files, restructure
 from helpers.errors import DataError, UNetError
@@ -117,7 +114,7 @@ def test_sample_is_drawn_apart_and_said(home, drawn):
     found = restructure.find_release("helen", (4, 2))
     assert drawn == [(home / "data/samples/helen-4-2", 4, 2)]
     assert (found.source, found.root) == ("sample", home / "data/samples/helen-4-2/helenstar_release")
-    assert found.where == "No release found in data/: using drawn sample faces (4 train, 2 test)"
+    assert found.where == "No release found in data/: using a drawn sample (4 train, 2 test)"
     assert not (home / "data/helenstar_release").exists()
 
 
@@ -180,31 +177,6 @@ def test_unknown_dataset_is_refused(drawn):
 # Archives ---------------------------------------------------------------------------------------------------
 
 
-def pack(kind: str, path: Path, entries: dict[str, bytes]) -> Path:
-    """Archive `path` + `kind` of these names and bytes, names unchecked."""
-    path = path.with_name(path.name + kind)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if kind == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in entries.items():
-                archive.writestr(name, data)
-    elif kind == ".7z":
-        with py7zr.SevenZipFile(path, "w") as archive:
-            for name, data in entries.items():
-                archive.writef(io.BytesIO(data), name)
-    else:
-        with tarfile.open(path, "w:gz") as archive:
-            for name, data in entries.items():
-                info = tarfile.TarInfo(name)
-                info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
-    return path
-
-
-def contents(root: Path, prefix: str = "") -> dict[str, bytes]:
-    return {prefix + p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-
-
 @pytest.mark.parametrize("kind", [".zip", ".tar.gz", ".tgz", ".7z", ".ZIP"])
 @pytest.mark.parametrize("prefix", ["", "wrapper/helenstar_release/"])
 def test_archive_is_found_and_unpacked_once(home, release, drawn, kind, prefix):
@@ -227,147 +199,6 @@ def test_archive_named_by_environment(home, tmp_path, release, monkeypatch):
     found = restructure.find_release("helen", (4, 2))
     assert contents(found.root) == contents(release.root)
     assert names_in(tmp_path / "far") == {"helen.tar.gz"}
-
-
-def test_zip_with_backslashes_is_unpacked(home, release):
-    entries = {name.replace("/", "\\"): data for name, data in contents(release.root, "h/").items()}
-    pack(".zip", home / "data/helen", entries)
-    assert contents(restructure.find_release("helen", (4, 2)).root) == contents(release.root)
-
-
-def test_other_content_under_the_same_name_is_unpacked_anew(home, release):
-    pack(".zip", home / "data/helen", contents(release.root))
-    first = restructure.find_release("helen", (4, 2)).root
-    add(release.root, "train", "new")
-    pack(".zip", home / "data/helen", contents(release.root))
-    second = restructure.find_release("helen", (4, 2)).root
-    assert second != first and (second / "train/new_image.jpg").exists()
-
-
-def assert_refused(home: Path, fault: str) -> None:
-    """An error that names archive and remedy, and nothing written anywhere."""
-    root = home.parent
-    before = names_in(root)
-    with pytest.raises(DataError, match=fault) as caught:
-        restructure.find_release("helen", (4, 2))
-    message = str(caught.value)
-    assert message.startswith("helen.") and str(root) not in message
-    assert "remove" in message or "download it again" in message
-    assert names_in(root) == before
-    assert not list((home / "data").glob("unpacked/*"))
-
-
-HOSTILE = ["../evil.txt", "train/../../evil.txt", "/tmp/unet_evil.txt", "..\\evil.txt", "C:\\evil.txt"]
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("kind", [".zip", ".tar.gz"])
-def test_name_that_leads_out_is_refused(home, release, drawn, kind, name):
-    pack(kind, home / "data/helen", contents(release.root) | {name: b"evil"})
-    assert_refused(home, "leads out of its folder")
-    assert not Path("/tmp/unet_evil.txt").exists()
-
-
-def test_name_that_leads_out_of_a_7z_is_refused(home, release, monkeypatch):
-    path = pack(".7z", home / "data/helen", contents(release.root))
-    listed = [
-        *restructure.list_7z(path),
-        restructure.Member("../evil.txt", 4, "file"),
-    ]  # py7zr writes no such name
-    monkeypatch.setitem(restructure.ARCHIVES, ".7z", (lambda _: iter(listed), restructure.unpack_7z))
-    assert_refused(home, "leads out of its folder")
-
-
-@pytest.mark.parametrize("form", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_links_and_devices_in_a_tar_are_refused(home, release, form):
-    path = home / "data/helen.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        archive.add(release.root, "h")
-        info = tarfile.TarInfo("h/train/link_image.jpg")
-        info.type, info.linkname = form, "/etc/passwd"
-        archive.addfile(info)
-    assert_refused(home, "link_image.jpg is a link or a device")
-
-
-def test_link_in_a_zip_is_refused(home, release):
-    path = pack(".zip", home / "data/helen", contents(release.root))
-    with zipfile.ZipFile(path, "a") as archive:
-        info = zipfile.ZipInfo("train/link")
-        info.external_attr = (stat.S_IFLNK | 0o777) << 16
-        archive.writestr(info, "/etc")
-    assert_refused(home, "train/link is a link")
-
-
-def test_link_in_a_7z_is_refused(home, release):
-    (release.root / "train/link").symlink_to("000_image.jpg")
-    with py7zr.SevenZipFile(home / "data/helen.7z", "w") as archive:
-        archive.writeall(release.root, "h")
-    assert_refused(home, "train/link is a link")
-
-
-@pytest.mark.parametrize("kind", [".zip", ".tar.gz", ".7z"])
-def test_bomb_is_refused(home, kind):
-    entries = {"train/1_image.jpg": jpeg(1), "test/2_image.jpg": jpeg(2), "zeros": bytes(3_000_000)}
-    path = pack(kind, home / "data/helen", entries)
-    assert path.stat().st_size * restructure.RATIO < 3_000_000
-    assert_refused(home, "unpacks to more than")
-
-
-def test_bomb_of_empty_files_is_refused(home, monkeypatch):
-    pack(".tar.gz", home / "data/helen", {"train/1_image.jpg": b""} | {f"{n}": b"" for n in range(3000)})
-    monkeypatch.setattr(restructure, "RATIO", 10)
-    assert_refused(home, "unpacks to more than")
-
-
-def test_bomb_is_not_read_to_its_end(home, monkeypatch):
-    def endless(path):
-        yield restructure.Member("train/1_image.jpg", 10, "file")
-        for number in range(10**6):
-            assert number < 10, "read on beyond the limit"
-            yield restructure.Member(f"{number}", 10**9, "file")
-
-    (home / "data/helen.zip").write_bytes(bytes(1000))
-    monkeypatch.setitem(restructure.ARCHIVES, ".zip", (endless, restructure.unpack_zip))
-    assert_refused(home, "unpacks to more than")
-
-
-def test_archive_larger_than_the_disk_is_refused(home, release, monkeypatch):
-    pack(".zip", home / "data/helen", contents(release.root))
-    monkeypatch.setattr(restructure.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 0, 10))
-    with pytest.raises(DataError, match=r"^helen.zip: needs .* the disk has 10; free some or set UNET_HOME"):
-        restructure.find_release("helen", (4, 2))
-
-
-@pytest.mark.parametrize("kind", [".zip", ".tar.gz", ".7z"])
-@pytest.mark.parametrize("damage", ["cut", "text", "empty", "flipped"])
-def test_broken_archive_is_named(home, release, kind, damage):
-    path = pack(kind, home / "data/helen", contents(release.root))
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 40] = bytes(value ^ 255 for value in data[middle : middle + 40])
-    broken = {"cut": data[:middle], "text": b"<html>not found</html>", "empty": b"", "flipped": data}[damage]
-    path.write_bytes(broken)
-    assert_refused(home, "cannot be unpacked")
-
-
-def test_interrupted_unpacking_leaves_nothing_and_a_dead_one_is_no_trust(home, release, monkeypatch):
-    path = pack(".zip", home / "data/helen", contents(release.root))
-    write, count = restructure.write_member, []
-
-    def interrupt(*args):
-        count.append(1)
-        if len(count) == 5:
-            raise KeyboardInterrupt
-        write(*args)
-
-    monkeypatch.setattr(restructure, "write_member", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        restructure.find_release("helen", (4, 2))
-    assert list((home / "data/unpacked").iterdir()) == []
-    dead = home / "data/unpacked" / f"helen.zip-{restructure.short_hash(path)}.tmp"  # as a killed process leaves it
-    make(dead, ["stale"])
-    root = restructure.find_release("helen", (4, 2)).root
-    assert contents(root) == contents(release.root) and not dead.exists()
 
 
 # The tree ---------------------------------------------------------------------------------------------------
@@ -610,7 +441,7 @@ def test_everything_lands_where_it_should(release):
         expected[f"{split}/labels/{name}.png"] = (source / f"{name}_label.png").read_bytes()
     assert contents(result.folder) | {"manifest.json": None} == expected
     assert (result.copied, result.kept, result.removed) == (2 * 26, 0, 0)
-    assert env.read_choice() == {"dataset": "helen", "source": "release"}
+    assert env.read_choice() == {"dataset": "helen", "prepared": {"helen": {"source": "release"}}}
 
 
 # Again ------------------------------------------------------------------------------------------------------
@@ -760,13 +591,13 @@ def test_leftovers_of_a_killed_copy_are_removed(release):
 def test_release_after_samples_leaves_only_the_release(home, release, drawn):
     sample = restructure.find_release("helen", (30, 4))
     folder = run(sample).folder
-    assert env.read_choice()["source"] == "sample"
+    assert env.source() == "sample"
     result = run(release)
     assert result.removed == 2 * 34 and result.copied == 52
     expected = set(contents(release.root).values())
     assert {d for n, d in contents(folder).items() if n != "manifest.json"} <= expected
     assert len(names_in(folder)) == 53
-    assert env.read_choice()["source"] == "release"
+    assert env.source() == "release"
     assert run(sample).counts["test"] == 4  # and back
 
 

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from helpers import losses, stepping
+from helpers import checkpoint, losses, stepping
 from helpers.errors import TrainingError
 
 CPU = torch.device("cpu")
@@ -36,21 +36,116 @@ def same(one, other):
     return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def plain_optimizer(stepper):
+    """A copy of the model, and torch's own for-loop form of its optimizer."""
+    settings, twin = stepper.settings, copy.deepcopy(stepper.model)
+    own = {"momentum": settings.momentum} if settings.optimizer == "sgd" else {}
+    kind = stepping.OPTIMIZERS[settings.optimizer]
+    return twin, kind(twin.parameters(), lr=1e-3, weight_decay=settings.weight_decay, foreach=False, **own)
+
+
+def step_both(stepper, twin, plain, seed):
+    """One step of each on the same gradients; the weights must be equal after it."""
+    loss = stepper.backward(*batch(seed))
+    for mine, theirs in zip(stepper.model.parameters(), twin.parameters(), strict=True):
+        theirs.grad = mine.grad.clone()
+    stepper.update(loss, 1e-3, 2)
+    plain.step()
+    for mine, theirs in zip(stepper.model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
+def moments(stepper):
+    """What the optimizer keeps of earlier gradients: every tensor of its state."""
+    return [t for s in stepper.optimizer.state.values() for t in s.values()]
+
+
+@pytest.fixture
+def dirty_memory(monkeypatch):
+    """Memory that torch.empty_like hands out is NaN, as it may be anywhere."""
+    monkeypatch.setattr(torch, "empty_like", lambda t, **how: torch.full_like(t, float("nan"), **how))
+
+
+@pytest.mark.parametrize("optimizer", stepping.OPTIMIZERS)
 def test_fused_steps_equal_the_plain_optimizer_s(optimizer):
     """The oracle: torch's own for-loop form, on the same gradients."""
     stepper = make(optimizer=optimizer, average=0.0, clip=1e9)
-    twin = copy.deepcopy(stepper.model)
-    kind = stepping.OPTIMIZERS[optimizer]
-    plain = kind(twin.parameters(), lr=1e-3, weight_decay=stepper.settings.weight_decay, foreach=False)
+    twin, plain = plain_optimizer(stepper)
     for seed in range(3):
-        loss = stepper.backward(*batch(seed))
-        for mine, theirs in zip(stepper.model.parameters(), twin.parameters(), strict=True):
-            theirs.grad = mine.grad.clone()
-        stepper.update(loss, 1e-3, 2)
-        plain.step()
-        for mine, theirs in zip(stepper.model.parameters(), twin.parameters(), strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+        step_both(stepper, twin, plain, seed)
+
+
+@pytest.mark.parametrize("optimizer", stepping.OPTIMIZERS)
+def test_a_masked_first_step_leaves_nothing_behind(dirty_memory, optimizer):
+    """torch's fused SGD would make its momentum of memory as it is, and a masked step would leave it so."""
+    stepper = make(optimizer=optimizer, average=0.0, clip=1e9)
+    twin, plain = plain_optimizer(stepper)
+    stepper.update(stepper.backward(*batch(0)) * float("nan"), 1e-3, 2)
+    assert same(list(twin.parameters()), list(stepper.model.parameters()))
+    assert moments(stepper) and all((t == 0).all() for t in moments(stepper))
+    for seed in range(3):  # and it goes on as if that step had not been
+        step_both(stepper, twin, plain, seed)
+    assert stepper.is_finite() and all(t.isfinite().all() for t in moments(stepper))
+
+
+@pytest.mark.parametrize("optimizer", stepping.OPTIMIZERS)
+def test_a_first_step_that_the_scaler_skips_leaves_nothing_behind(dirty_memory, optimizer):
+    stepper = make(optimizer=optimizer, precision="fp16")
+    stepper.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**26)
+    before = [p.clone() for p in stepper.model.parameters()]
+    step(stepper)
+    assert same(before, list(stepper.model.parameters())) and stepper.scaler.get_scale() == 2.0**25
+    assert all((t == 0).all() for t in moments(stepper))
+    for seed in range(12):
+        step(stepper, seed)
+    assert not same(before, list(stepper.model.parameters())) and stepper.is_finite()
+    assert all(t.isfinite().all() for t in moments(stepper))
+
+
+def test_sgd_by_hand():
+    """Momentum 1/2, rate 1/4, weight decay 1/8: v = v/2 + (g + w/8), w = w - v/4, from v = 0."""
+    weight = torch.nn.Parameter(torch.tensor([8.0]))
+    net = torch.nn.ParameterList([weight])
+    settings = tiny.settings(optimizer="sgd", momentum=0.5, lr=0.25, weight_decay=0.125)
+    optimizer = stepping.make_optimizer(settings, net)
+    seen = []
+    for gradient in (3.0, 1.0):
+        weight.grad = torch.tensor([gradient])
+        optimizer.step()
+        seen.append(weight.item())
+    assert seen == [8 - 4 / 4, 7 - (4 / 2 + 1 + 7 / 8) / 4]
+
+
+def test_sgd_without_momentum_keeps_none():
+    stepper = make(optimizer="sgd", momentum=0.0)
+    step(stepper)
+    assert moments(stepper) == [] and stepper.is_finite()
+
+
+@pytest.mark.parametrize(("clip", "length"), [(0.0, 500.0), (1.0, 1.0), (1e-2, 1e-2)])
+def test_clip_is_the_longest_gradient_and_0_means_none(clip, length):
+    """Plain SGD at rate 1e-3 moves the weights by 1e-3 gradients: of length 500 here, if nothing clips them."""
+    stepper = make(optimizer="sgd", momentum=0.0, weight_decay=0.0, average=0.0, clip=clip)
+    loss = stepper.backward(*batch(0))
+    parameters = list(stepper.model.parameters())
+    norm = torch.cat([p.grad.flatten() for p in parameters]).norm()
+    for p in parameters:
+        p.grad *= 500 / norm
+    before, grads = [p.detach().clone() for p in parameters], [p.grad.clone() for p in parameters]
+    stepper.update(loss, 1e-3, 2)
+    for p, old, grad in zip(parameters, before, grads, strict=True):
+        torch.testing.assert_close(p.detach(), old - 1e-3 * grad * length / 500, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_without_clipping_what_is_not_finite_is_masked_too(value):
+    """inf / inf is no number: clipping by infinity must not let it through."""
+    stepper = make(clip=0.0)
+    before = [p.clone() for p in stepper.model.parameters()]
+    loss = stepper.backward(*batch(0))
+    stepper.model.out.bias.grad[0] = value
+    stepper.update(loss, 1e-3, 2)
+    assert same(before, list(stepper.model.parameters())) and stepper.read_bad() == 1
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient", "input"])
@@ -70,10 +165,8 @@ def test_what_is_not_finite_reaches_nothing(where, value):
     stepper.update(loss * value if where == "loss" else loss, 1e-3, 2)
     assert same(norms, stepper.moving)
     assert same(before, list(stepper.model.parameters()))
-    moments = [t for s in stepper.optimizer.state.values() for t in s.values()]
-    assert all(t.isfinite().all() for t in moments) and {int(s["step"]) for s in stepper.optimizer.state.values()} == {
-        1
-    }
+    assert all(t.isfinite().all() for t in moments(stepper))
+    assert {int(s["step"]) for s in stepper.optimizer.state.values()} == {1}
     assert stepper.is_finite() and stepper.read_bad() == 2
 
 
@@ -86,12 +179,16 @@ def test_the_first_bad_step_is_kept_and_its_loss_not_summed():
     assert stepper.read()[0] == 0.0
 
 
-def test_nothing_in_a_step_waits_for_the_device(monkeypatch):
+EVERY = [("optimizer", name) for name in stepping.OPTIMIZERS] + [("loss", name) for name in losses.LOSSES]
+
+
+@pytest.mark.parametrize(("setting", "name"), EVERY)
+def test_nothing_in_a_step_waits_for_the_device(monkeypatch, setting, name):
     """No tensor becomes a Python number: each such turn would hold a GPU up."""
-    stepper = make()
+    stepper = make(**{setting: name})
     step(stepper)
-    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "numpy"):
-        monkeypatch.setattr(torch.Tensor, name, lambda *a, name=name: pytest.fail(f"{name} waits"))
+    for turn in ("item", "tolist", "__bool__", "__float__", "__int__", "numpy"):
+        monkeypatch.setattr(torch.Tensor, turn, lambda *a, turn=turn: pytest.fail(f"{turn} waits"))
     stepper.update(stepper.backward(*batch(1)), 1e-3, 2)
 
 
@@ -137,17 +234,34 @@ def test_the_scale_is_part_of_the_state():
     assert twin.scaler.get_scale() == stepper.scaler.get_scale() == 2.0**25
 
 
-def test_a_state_taken_over_goes_on_to_the_bit():
-    straight, one = make(), make()
+@pytest.mark.parametrize("optimizer", stepping.OPTIMIZERS)
+def test_a_state_taken_over_goes_on_to_the_bit(tmp_path, optimizer):
+    """Through a file, as a training that is stopped and taken up again."""
+    straight, one = make(optimizer=optimizer), make(optimizer=optimizer)
     for seed in range(4):
         step(straight, seed)
     for seed in range(2):
         step(one, seed)
-    twin = make(seed=5)
-    twin.load(copy.deepcopy(one.state()))
+    checkpoint.save(tmp_path / "last.pt", one.state())
+    twin = make(optimizer=optimizer, seed=5)
+    twin.load(checkpoint.read(tmp_path / "last.pt", ""))
+    assert same(tensors(one), tensors(twin))
     for seed in (2, 3):
         step(twin, seed)
     assert same(tensors(straight), tensors(twin)) and twin.steps == 4
+
+
+def test_the_settings_momentum_counts_after_a_load_too(dirty_memory):
+    """A checkpoint made at momentum 0 holds none, and it must not begin as memory is."""
+    one, twin = make(optimizer="sgd", momentum=0.0), make(optimizer="sgd", momentum=0.5, average=0.0)
+    step(one)
+    twin.load(copy.deepcopy(one.state()))
+    assert twin.optimizer.param_groups[0]["momentum"] == 0.5
+    assert (
+        len(moments(twin)) == len(list(twin.model.parameters()))
+        and not torch.cat([t.flatten() for t in moments(twin)]).any()
+    )
+    step_both(twin, *plain_optimizer(twin), 1)
 
 
 def test_an_error_in_the_backward_pass_leaves_all_as_it_was(monkeypatch):

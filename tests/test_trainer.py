@@ -277,12 +277,12 @@ def test_the_seed_recipe_trains(arrays):
 
 
 def test_validation_counts_every_image_once(arrays):
-    """The pooled F1 equals that of the predictions made one by one."""
+    """The pooled scores equal those of the predictions made one by one."""
     one = make(arrays, batch=2).fit(1)
     parser = predict.Segmenter(one.network, one.settings, "cpu")
     guesses = np.stack([parser.logits([image]).argmax(1)[0].numpy() for image in arrays["val"].images])
     matrix = trainer.metrics.confusion(torch.from_numpy(guesses), torch.from_numpy(np.array(arrays["val"].labels)), 11)
-    assert one.validate() == pytest.approx(trainer.metrics.scores(matrix.numpy(), one.dataset), nan_ok=True)
+    assert one.validate() == pytest.approx(trainer.metrics.measures(matrix.numpy(), one.dataset), nan_ok=True)
 
 
 def test_the_average_of_the_weights_by_hand(arrays):

@@ -20,13 +20,13 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from traitlets import default
 
-from helpers import files
+from helpers import catalog, files
 
 from . import scrub
 from .screen import Screen
 from .setup_cell import NOTEBOOKS, REPO
 
-SCORE = re.compile(r"(?m)^(f1_\w+)=(\d\.\d{4}|nan)$")
+SCORE = re.compile(r"(?m)^(f1_[\w ]+|mean_iou|accuracy)=(\d\.\d{4}|nan)")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -83,7 +83,7 @@ def tree_memory(pid: int) -> int:
     return total
 
 
-def kernel_env(release: str | None, scale: str | None, scratch: Path) -> dict[str, str]:
+def kernel_env(release: str | None, scale: str | None, scratch: Path, dataset: str | None = None) -> dict[str, str]:
     """The environment of the notebooks: theirs alone decides what runs, not the reader's shell."""
     foreign = {"RELEASE", "DATASET", "SCALE", "MPLBACKEND", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"}
     env = {k: v for k, v in os.environ.items() if k not in foreign}
@@ -93,6 +93,8 @@ def kernel_env(release: str | None, scale: str | None, scratch: Path) -> dict[st
         env["RELEASE"] = str(Path(release).expanduser().resolve())
     if scale:
         env["SCALE"] = scale
+    if dataset:
+        env["DATASET"] = dataset
     return env
 
 
@@ -243,6 +245,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.run_notebooks", description=__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all six, in order")
+    parser.add_argument("--dataset", choices=list(catalog.CATALOG), help="helen unless said otherwise")
     parser.add_argument("--release", help="folder or archive of a release; default: sample faces are drawn")
     parser.add_argument("--scale", choices=["smoke", "demo", "full"], help="default: as helpers/ choose")
     parser.add_argument("--out", type=Path, default=REPO / "build", help="where the results go")
@@ -262,7 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     scratch = Path(tempfile.mkdtemp(prefix="unet-ipython-"))
     try:
-        env = kernel_env(chosen.release, chosen.scale, scratch)
+        env = kernel_env(chosen.release, chosen.scale, scratch, chosen.dataset)
         runs = execute_all(paths, env, chosen.out.resolve(), screen)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
