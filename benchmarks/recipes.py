@@ -62,7 +62,8 @@ def main() -> None:
     trainers = {recipe: trained(recipe) for recipe in ("tuned", "seed")}
     scores = {recipe: test_scores(trainer) for recipe, trainer in trainers.items()}
     settings = trainers["tuned"].settings
-    sizes = f"{settings.shape[0]} x {settings.shape[1]} px, width {settings.width}, batch {settings.batch}, {settings.epochs} epochs"
+    rows, columns = settings.shape
+    sizes = f"{rows} x {columns} px, width {settings.width}, batch {settings.batch}, {settings.epochs} epochs"
     counts = ", ".join(f"{len(part)} {split}" for split, part in trainers["tuned"].arrays.items())
     lines = [machine(), f"{settings.dataset} ({env.source()}): {counts}; {sizes}", f"{'':22}{'tuned':>8}{'seed':>8}"]
     lines += [f"{name:22}{scores['tuned'][name]:8.4f}{scores['seed'][name]:8.4f}" for name in scores["tuned"]]

@@ -1,6 +1,7 @@
 """Scores from counts: one confusion matrix, pooled over all pixels, divided last.
 
-`python -m helpers.metrics GT_DIR PRED_DIR` prints the F1 table for two folders of label PNGs.
+`python -m helpers.metrics GT_DIR PRED_DIR` prints the table for two folders of label PNGs,
+`python -m helpers.metrics --dataset camvid --run NAME --split test` that of a trained run.
 """
 
 import argparse
@@ -143,21 +144,46 @@ def file_matrix(truth: Path, prediction: Path, dataset: catalog.Dataset) -> np.n
     return confusion(*maps, classes).numpy()
 
 
+def run_matrices(dataset: catalog.Dataset, run: str, split: str) -> np.ndarray:
+    """Predict a split's photos with a run's best weights into its folder -> int64[N,C,C]; DataError names a fault."""
+    from . import env, predict, preprocess  # upper floors: only the command needs them
+
+    folder, pairs = env.run_dir(dataset.name, run), preprocess.pairs(dataset.name, split)
+    if not (folder / "best.pt").exists():
+        raise DataError(f"{env.shown(folder)} has no best.pt: train it first, or correct --run")
+    out = folder / "predictions" / split
+    faults = predict.predict_files(predict.load(folder / "best.pt"), {name: photo for name, photo, _ in pairs}, out)
+    if faults:
+        raise DataError(f"{len(faults)} photos cannot be predicted, first {next(iter(faults.values()))}")
+    return folder_matrices(pairs[0][2].parent, out, dataset, [name for name, *_ in pairs])[1]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m helpers.metrics", description=__doc__)
-    parser.add_argument("truth", type=Path, metavar="GT_DIR", help="true label PNGs (ids)")
-    parser.add_argument("prediction", type=Path, metavar="PRED_DIR", help="predicted label PNGs, same names and sizes")
+    parser.add_argument("truth", type=Path, nargs="?", metavar="GT_DIR", help="true label PNGs (ids)")
+    parser.add_argument(
+        "prediction", type=Path, nargs="?", metavar="PRED_DIR", help="predicted ones, same names, sizes"
+    )
+    parser.add_argument("--run", help="in place of two folders: score this run's best weights")
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"))
     parser.add_argument("--dataset", default="helen", choices=list(catalog.CATALOG))
     options = parser.parse_args(arguments)
+    if (options.run is None) == (options.prediction is None):
+        parser.error("give GT_DIR and PRED_DIR, or --run NAME")
     dataset = catalog.dataset(options.dataset)
     try:
-        _, matrices = folder_matrices(options.truth, options.prediction, dataset)
+        if options.run:
+            matrices = run_matrices(dataset, options.run, options.split)
+        else:
+            _, matrices = folder_matrices(options.truth, options.prediction, dataset)
     except UNetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(lines(scores(matrices.sum(0), dataset)))
-    print(f"mean_of_parts={mean_of_parts(matrices.sum(0), dataset):.4f}")
+    pooled = matrices.sum(0)
+    print(lines(scores(pooled, dataset)))
+    print(f"mean_of_parts={mean_of_parts(pooled, dataset):.4f}")
+    print(f"mean_iou={float(mean_iou(pooled)):.4f}\naccuracy={float(accuracy(pooled)):.4f}")
     return 0
 
 

@@ -1,10 +1,15 @@
-"""A release as downloaded -> splitted_data/<name>/{train,val,test}/{images,labels}; the doctor's report."""
+"""A release as downloaded -> splitted_data/<name>/{train,val,test}/{images,labels}; the doctor's report.
 
+`python -m helpers.restructure --dataset camvid` does what notebook 01 does.
+"""
+
+import argparse
 import functools
 import hashlib
 import json
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +17,7 @@ from pathlib import Path
 
 from . import catalog, env, files, layouts, masks, samples
 from .archives import is_noise, list_archive, printable, suffix_of, unpack
-from .errors import DataError
+from .errors import DataError, UNetError
 from .layouts import draw, parallel
 
 SPLITS = ("train", "val", "test")
@@ -516,3 +521,26 @@ def carry_out(root: Path, folder: Path, old: dict, new: dict, stale: list[str], 
             (folder / split / kind).mkdir(parents=True, exist_ok=True)
     parallel(functools.partial(copy_file, root=root, folder=folder, wanted=targets(new)), missing, "copying")
     write_manifest(folder, new, complete=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line, notebook 01 without a notebook; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.restructure", description=__doc__)
+    parser.add_argument("--dataset", default=env.chosen_dataset(), choices=list(catalog.CATALOG))
+    parser.add_argument("--scale", choices=list(catalog.SCALES), help="of 02 to 06; of the samples if any are drawn")
+    options = parser.parse_args(arguments)
+    try:
+        release = find_release(options.dataset, catalog.SAMPLES[options.scale or env.default_scale("sample")])
+        print(release.where)
+        result = restructure(options.dataset, release)
+        env.write_choice(options.dataset, release.source, options.scale or env.default_scale(release.source))
+    except UNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(table(result.problems))
+    print(", ".join(f"{count} {split}" for split, count in result.counts.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """The notebooks' training without a notebook: `python -m helpers.train --scale demo --set lr=5e-4`.
 
-Works on the data that notebook 01 prepared.
+Works on the data that notebook 01, or `python -m helpers.restructure`, prepared.
 """
 
 import argparse
@@ -54,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UNetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0 if trainer.epoch >= settings.epochs else 130  # as a shell says of what Ctrl-C ended
+    whole = trainer.epoch >= settings.epochs or trainer.ended_early
+    return 0 if whole else 130  # as a shell says of what Ctrl-C ended
 
 
 if __name__ == "__main__":

@@ -299,14 +299,29 @@ class Trainer:
             self.trains_in, self.saved_at = threading.current_thread(), time.monotonic()
             try:
                 self._recover()
-                while self.epoch < self.target and not self._asked():
+                while self.epoch < self.target and not self._asked() and not self.ended_early:
                     self._steer()
                     if not self._asked():
                         self._run_epoch()
-                if self.epoch < self.target:
+                if self.ended_early and not self._asked():
+                    self._say(f"no better epoch than {self.best_epoch} for {self.settings.patience} epochs: stopped at "
+                              f"{self.epoch}; settings.but(patience=0) would go on")  # fmt: skip
+                elif self.epoch < self.target:
                     self._pause_here()
             finally:
                 self.trains_in, self.stop = None, ""
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the best validation score of the history as it is; 0 before the first."""
+        rows = [row for row in self.rows if not row["note"]]
+        return int(max(rows, key=self._merit)["epoch"]) if rows else 0
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether training ends before its last epoch: no better epoch for as many as settings.patience says."""
+        patience = self.settings.patience
+        return patience > 0 and self.epoch - self.best_epoch >= patience and self.epoch > 0
 
     def _recover(self) -> None:
         """Before training: mend what an earlier cut or a full disk has left; see that there is a checkpoint."""

@@ -96,7 +96,7 @@ def test_the_command_prints_the_same_lines(tmp_path, capsys):
     assert metrics.main(folders(tmp_path, [[0, 1, 6, 255]], [[0, 1, 6, 3]])) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[:2] == ["f1_bg=1.0000", "f1_face=1.0000"]
-    assert printed[2] == "f1_lb=nan" and printed[6] == "f1_nose=1.0000" and len(printed) == 16
+    assert printed[2] == "f1_lb=nan" and printed[6] == "f1_nose=1.0000" and len(printed) == 18
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,41 @@ def test_folders_with_other_names_are_refused(tmp_path):
     masks.write_label(tmp_path / "gt" / "y.png", np.zeros((1, 1), np.uint8))
     with pytest.raises(DataError, match="y.png"):
         metrics.folder_matrices(tmp_path / "gt", tmp_path / "pred", HELEN)
+
+
+def test_iou_and_accuracy_by_hand_and_by_scikit_learn():
+    """Two of eight pixels void; class 3 is nowhere: NaN, and left out of the mean."""
+    truth = np.array([0, 0, 0, 1, 1, 2, 255, 255])
+    guess = np.array([0, 0, 1, 1, 2, 2, 0, 1])
+    matrix = metrics.confusion(torch.from_numpy(guess), torch.from_numpy(truth), 4).numpy()
+    values = metrics.iou(matrix)
+    assert values[:3].tolist() == [2 / 3, 1 / 3, 1 / 2] and np.isnan(values[3])
+    assert float(metrics.mean_iou(matrix)) == pytest.approx((2 / 3 + 1 / 3 + 1 / 2) / 3)
+    assert float(metrics.accuracy(matrix)) == pytest.approx(4 / 6)
+    seen = truth != 255
+    expected = oracle.jaccard_score(truth[seen], guess[seen], average=None)
+    np.testing.assert_allclose(values[:3], expected)
+
+
+def test_a_predicted_class_that_is_absent_has_iou_0_and_counts():
+    matrix = metrics.confusion(torch.tensor([0, 1]), torch.tensor([0, 0]), 3).numpy()
+    assert metrics.iou(matrix)[:2].tolist() == [0.5, 0.0]
+    assert float(metrics.mean_iou(matrix)) == 0.25
+
+
+def test_nothing_seen_is_nan():
+    nothing = np.zeros((2, 3, 3), np.int64)
+    assert np.isnan(metrics.mean_iou(nothing)).all() and np.isnan(metrics.accuracy(nothing)).all()
+
+
+@pytest.mark.parametrize("name", ["helen", "camvid", "pets", "cityscapes"])
+def test_the_headline_of_each_image_is_what_the_dataset_is_judged_by(name):
+    dataset = catalog.dataset(name)
+    classes = len(dataset.classes)
+    matrices = np.random.default_rng(0).integers(1, 50, (3, classes, classes))
+    each = metrics.headline(matrices, dataset)
+    for value, matrix in zip(each, matrices, strict=True):
+        assert value == metrics.measures(matrix, dataset)[dataset.headline]
+    assert set(metrics.measures(matrices[0], dataset)) == {
+        *dataset.rows, "mean_iou", "accuracy", *(f"iou_{c}" for c in dataset.classes)
+    }  # fmt: skip

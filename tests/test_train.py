@@ -2,8 +2,9 @@
 
 import pytest
 import tiny
+from test_layouts import segnet
 
-from helpers import env, train
+from helpers import catalog, env, metrics, restructure, train, trainer
 from helpers.errors import UNetError
 
 
@@ -27,3 +28,34 @@ def test_the_command_trains_what_01_prepared(capsys):
     assert (env.run_dir("helen", "x") / "best.pt").exists()
     assert train.main(["--scale", "smoke", "--set", "epochs=0"]) == 1
     assert "error: settings: epochs" in capsys.readouterr().err
+
+
+def test_training_ends_when_nothing_gets_better(monkeypatch, capsys):
+    """Patience 2: best at epoch 2, so it ends at 4; that is no interruption."""
+    tiny.prepare()
+    scores = iter([0.1, 0.5, 0.4, 0.3, 0.9])
+    names = (*catalog.HELEN.rows, "mean_iou", "accuracy")
+    monkeypatch.setattr(trainer.Trainer, "validate", lambda self, network=None: dict.fromkeys(names, next(scores)))
+    words = ["size=32", "width=2", "depth=2", "epochs=9", "patience=2"]
+    arguments = ["--scale", "smoke", "--run", "x", *[word for pair in words for word in ("--set", pair)]]
+    assert train.main(arguments) == 0
+    assert "no better epoch than 2 for 2 epochs: stopped at 4" in capsys.readouterr().out
+    assert train.main(arguments) == 0  # nor does it go on when it is asked again
+
+
+def test_a_dataset_from_its_release_to_its_scores_without_a_notebook(tmp_path, monkeypatch, capsys):
+    """restructure, train, metrics: what the CamVid write-up's four programs did."""
+    segnet(tmp_path / "CamVid")
+    monkeypatch.setenv("RELEASE", str(tmp_path))
+    assert restructure.main(["--dataset", "camvid", "--scale", "smoke"]) == 0
+    words = [word for pair in ("width=2", "depth=2", "epochs=1") for word in ("--set", pair)]
+    assert train.main(["--dataset", "camvid", "--scale", "smoke", "--recipe", "seed", "--run", "x", *words]) == 0
+    capsys.readouterr()
+    assert metrics.main(["--dataset", "camvid", "--run", "x", "--split", "test"]) == 0
+    printed = capsys.readouterr().out
+    assert "f1_Bicyclist=" in printed and "mean_iou=" in printed and "accuracy=" in printed
+    assert len(list((env.run_dir("camvid", "x") / "predictions" / "test").glob("*.png"))) == 10
+    assert metrics.main(["--dataset", "camvid", "--run", "y"]) == 1
+    assert "runs/camvid/y has no best.pt: train it first" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        metrics.main(["--run", "x", "a", "b"])
