@@ -41,8 +41,8 @@ test: $(STAMP) lint ## check the code, run the unit tests, the six notebooks as 
 test-colab: $(COLAB_STAMP) ## run the panel's tests on Colab's ipykernel, IPython and ipywidgets
 	@unset RELEASE DATASET SCALE && $(COLAB)/bin/python -m pytest $(COLAB_TESTS)
 
-test-all: test ## test, and what takes long: a training killed 20 times
-	@unset RELEASE DATASET SCALE && KILLS=20 $(PY) -m pytest tests/test_kill.py
+test-all: test ## test, and what takes long: a training killed 20 times, the notebooks on every dataset
+	@unset RELEASE DATASET SCALE && KILLS=20 ALL_DATASETS=1 $(PY) -m pytest tests/test_kill.py tests/test_notebooks.py
 
 lab: $(STAMP) ## open JupyterLab on the first notebook
 	@$(PY) -m jupyterlab notebooks/01_restructure_data.ipynb $(LAB_ARGS)

@@ -33,6 +33,8 @@ class Dataset:
     look: str = ""  # what to check when photos and labels are looked at
     hard: str = ""  # what the worst predictions usually have in common
     table: tuple["Row", ...] = ()  # colours of the label files where they are not ids: colour -> class or void
+    levels: tuple[tuple[int, str], ...] = ()  # grey level of own masks -> class ("" = void), where they are not ids
+    folder: str = ""  # where own images and masks lie
     tolerance: int = 0  # how far a colour may lie from the table's, in RGB (Euclid); what is further is void
 
     @property
@@ -308,15 +310,19 @@ SAMPLES: dict[str, tuple[int, int]] = {"full": (800, 200), "demo": (320, 60), "s
 
 
 def dataset(name: str) -> Dataset:
-    """The row of the catalogue; UNetError names the choices."""
-    if name not in CATALOG:
-        raise UNetError(f"no dataset called {name!r}: choose one of {', '.join(CATALOG)}")
-    return CATALOG[name]
+    """The row of the catalogue, or a dataset of the reader's own (own.register); UNetError names the choices."""
+    if name in CATALOG:
+        return CATALOG[name]
+    from . import own  # an upper floor: only a name that is not in the catalogue needs it
+
+    if row := own.load(name):
+        return row
+    raise UNetError(f"no dataset called {name!r}: choose one of {', '.join(CATALOG)}, or register your own")
 
 
 def settings(dataset_name: str = "helen", recipe: str = "tuned", scale: str = "demo", **changes) -> Settings:
     """Settings of a recipe at a scale, with `changes` on top; UNetError names the choices."""
-    recipes = RECIPES[dataset(dataset_name).name]
+    recipes = RECIPES.get(dataset(dataset_name).name, {"tuned": TUNED})
     if recipe not in recipes or scale not in SCALES:
         raise UNetError(f"recipe {recipe!r} at scale {scale!r}: choose of {list(recipes)} and {list(SCALES)}")
     of_scale = SCALES[scale] | SCALES_OF.get(dataset_name, {}).get(scale, {})

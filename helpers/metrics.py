@@ -167,12 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--run", help="in place of two folders: score this run's best weights")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
-    parser.add_argument("--dataset", default="helen", choices=list(catalog.CATALOG))
+    parser.add_argument("--dataset", default="helen")
     options = parser.parse_args(arguments)
     if (options.run is None) == (options.prediction is None):
         parser.error("give GT_DIR and PRED_DIR, or --run NAME")
-    dataset = catalog.dataset(options.dataset)
     try:
+        dataset = catalog.dataset(options.dataset)
         if options.run:
             matrices = run_matrices(dataset, options.run, options.split)
         else:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import catalog, env, files, layouts, masks, samples
+from . import catalog, env, files, layouts, masks, own, samples
 from .archives import is_noise, list_archive, printable, suffix_of, unpack
 from .errors import DataError, UNetError
 from .layouts import draw, parallel
@@ -97,6 +97,9 @@ def find_release(dataset: str, sizes: tuple[int, int]) -> Release:
     catalog.dataset(dataset)
     if named := os.environ.get("RELEASE"):
         return named_release(Path(named).expanduser(), dataset)
+    if own_folder := catalog.dataset(dataset).folder:
+        where = f"Your own images: {Path(own_folder).name}"
+        return converted(dataset, own.OWN, Path(own_folder), "release", where)
     if dataset != "helen":
         return find_other(dataset, sizes)
     folder = env.data_dir() / "helenstar_release"
@@ -526,7 +529,7 @@ def carry_out(root: Path, folder: Path, old: dict, new: dict, stale: list[str], 
 def main(arguments: list[str] | None = None) -> int:
     """The command line, notebook 01 without a notebook; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m helpers.restructure", description=__doc__)
-    parser.add_argument("--dataset", default=env.chosen_dataset(), choices=list(catalog.CATALOG))
+    parser.add_argument("--dataset", default=env.chosen_dataset())
     parser.add_argument("--scale", choices=list(catalog.SCALES), help="of 02 to 06; of the samples if any are drawn")
     options = parser.parse_args(arguments)
     try:

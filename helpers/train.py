@@ -41,7 +41,7 @@ def convert(kind: Callable, text: str, pair: str):
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m helpers.train", description=__doc__)
-    parser.add_argument("--dataset", default=env.chosen_dataset(), choices=list(catalog.CATALOG))
+    parser.add_argument("--dataset", default=env.chosen_dataset())
     parser.add_argument("--recipe", default="tuned", help="tuned or seed")
     parser.add_argument("--scale", default=env.chosen_scale(), help="full, demo or smoke")
     parser.add_argument("--run", help="the run's name: a new one starts afresh")

@@ -111,9 +111,7 @@ class Trainer:
         self.speed = math.nan  # images a second, lately
         self.clock = (0.0, 0.0)  # when that was last measured, and at what progress
         self.rates: list[float] = []  # of the steps since the loss was last read
-        self.looked = self.saved_at = (
-            time.monotonic()
-        )  # when control.json was looked for, when a checkpoint was written
+        self.looked = self.saved_at = time.monotonic()  # for control.json; a checkpoint was written
 
     def __repr__(self) -> str:
         return f"Trainer(run={self.run!r}, epoch {self.progress:.2f}, step {self.step}, next rate {self.lr:.1e})"
@@ -192,7 +190,7 @@ class Trainer:
 
     def fit(self, epochs: int) -> "Trainer":
         """Train until `epochs` are done in all; a first interrupt ends it between two steps, a second one raises."""
-        self._check_idle()
+        self._begin(epochs)
         with steering.Signals() as signals:
             self.signals = signals
             try:
@@ -204,11 +202,15 @@ class Trainer:
 
     def start(self, epochs: int) -> None:
         """As fit, in a background thread: returns at once, and other cells can run. See pause() and wait()."""
-        self._check_idle()
-        self.error, self.stop = None, ""
+        self._begin(epochs)
         self.thread = threading.Thread(target=self._run_thread, args=(epochs,), name=f"train {self.run}", daemon=True)
         steering.WATCHMAN.guard(self)
         self.thread.start()
+
+    def _begin(self, epochs: int) -> None:
+        """Before a training, in the caller's thread: a pause that comes at once must find its flag untouched."""
+        self._check_idle()
+        self.target, self.stop, self.lines, self.error = epochs, "", [], None
 
     def _run_thread(self, epochs: int) -> None:
         """The thread: an error is kept for wait() and told to the watchers."""
@@ -270,7 +272,8 @@ class Trainer:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Only one training at a time writes into a run's folder, whatever kernel it runs in."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with checkpoint.explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.folder / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -291,7 +294,6 @@ class Trainer:
 
     def _train(self, epochs: int) -> None:
         """fit's work, in whatever thread."""
-        self.target, self.stop, self.lines = epochs, "", []
         with self._alone():
             if self.epoch >= epochs:
                 self._say(f"{self.epoch} epochs are done already; fit({self.epoch + 1}) or more goes on")
@@ -553,7 +555,10 @@ class Trainer:
         """
         with self.gate.visit():
             if self.stepper.read_bad() >= 0 or not self.stepper.is_finite():
-                self._go_back(self._fault(self.stepper.read_bad()))
+                fault = self._fault(self.stepper.read_bad())
+                if self.trains_in not in (None, threading.current_thread()):  # the training goes back by itself
+                    raise CheckpointError(f"not saved: {fault}; the training that runs will find it and stop")
+                self._go_back(fault)
             moved = self.step != self.saved  # else previous.pt would be a second copy of the same step
             checkpoint.save(self.folder / "last.pt", self._state(), best, rotate and moved)
             with checkpoint.explained(self.folder / "history.csv"):
@@ -565,7 +570,7 @@ class Trainer:
         try:
             self.save()
         except CheckpointError as error:
-            self._say(f"not saved: {error}")
+            self._say(str(error))
 
     def _state(self) -> dict:
         """All that a run is, as tensors and plain values.

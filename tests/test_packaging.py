@@ -272,7 +272,7 @@ esac
 """
 MAIN = ".venv/bin/python -m pytest kills= env="
 PANEL = ".venv-colab/bin/python -m pytest tests/test_controls.py kills= env="
-KILL = ".venv/bin/python -m pytest tests/test_kill.py kills=20 env="
+KILL = ".venv/bin/python -m pytest tests/test_kill.py tests/test_notebooks.py kills=20 env="
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,39 @@ def test_a_second_start_is_refused_and_so_is_all_that_would_collide(arrays, monk
     make(arrays).fit(one.epoch + 1)
 
 
+def test_a_pause_right_after_the_start_is_not_lost(arrays, monkeypatch):
+    """It may come before the thread's first line."""
+    train = trainer.Trainer._train
+    monkeypatch.setattr(trainer.Trainer, "_train", lambda self, n: (until(lambda: self.stop == "step"), train(self, n)))
+    one = make(arrays)
+    one.start(10**6)
+    one.pause(30)
+    assert not one.running and one.step == 0 and checkpoint.latest(one.folder)[0]["step"] == 0
+
+
+def test_a_cell_that_saves_does_not_move_a_training_that_has_gone_wrong(arrays, monkeypatch):
+    """A rate set from a cell, between a bad step and its discovery: only the training's own thread may go back."""
+    one = make(arrays).fit(1)
+    one.trains_in = threading.Thread()  # as if it trained elsewhere
+    one.stepper.first_bad.fill_(2)
+    one.epoch, one.seen = 1, 4
+    with pytest.raises(CheckpointError, match="not finite in step 2 .* will find it and stop"):
+        one.save()
+    assert (one.epoch, one.seen) == (1, 4)
+    one.trains_in = None
+    with pytest.raises(TrainingError, match="back at the last checkpoint"):
+        one.save()
+    assert (one.epoch, one.seen) == (1, 0)
+
+
+def test_a_folder_that_cannot_be_written_is_named(arrays, monkeypatch):
+    one = make(arrays)
+    one.folder.parent.mkdir(parents=True, exist_ok=True)
+    one.folder.write_text("a file where the folder should be")
+    with pytest.raises(CheckpointError, match="runs/helen/a cannot be written"):
+        one.fit(1)
+
+
 def test_pause_and_go_on_is_the_same_training(arrays, monkeypatch, capsys):
     straight = make(arrays, "straight").fit(4)
     slow(monkeypatch)
@@ -467,7 +500,7 @@ def test_a_full_disk_does_not_keep_the_rate_from_being_set(arrays, monkeypatch, 
         patch.setattr(trainer.Trainer, "_asked", lambda self: self.step == 1)
         with pytest.raises(CheckpointError):
             one.fit(1)
-    assert one.lr < 1.1e-5 and "not saved: last.pt cannot be written" in capsys.readouterr().out
+    assert one.lr < 1.1e-5 and "last.pt cannot be written" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "pickle", "export"])
