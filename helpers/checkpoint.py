@@ -105,6 +105,8 @@ def latest(folder: Path) -> tuple[dict, str] | None:
     """
     faults: list[str] = []
     for name, state in candidates(folder, NEWEST_FIRST, faults):
+        if name == "previous.pt" and not faults and (folder / "last.pt").exists():
+            return latest(folder)  # looked at between the two renames of another process
         return state, "; ".join([*faults, f"going on from {name}"])
     if faults:
         raise CheckpointError(f"{env.shown(folder)}: {'; '.join(faults)}; or give the run another name")

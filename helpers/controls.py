@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from . import files, plots
+from . import files, plots, steering
 from .augment import to_float
 from .errors import UNetError
 from .predict import Segmenter
@@ -72,6 +72,7 @@ LOWEST, HIGHEST = -7, 0  # of the slider, as powers of ten
 TEXT_EVERY = 0.5  # seconds between two updates of bar and status
 DRAW_SHARE = 0.05  # of the time at most that goes into drawing the curve
 FACES = 3
+PATIENCE = 2  # seconds that a drawing waits for another
 LINES = 4  # of what the training said last
 HINT = (
     "Training runs in the background: other cells can run meanwhile. Jupyter's stop button does not reach it; "
@@ -81,6 +82,7 @@ HINT = (
 
 def panel(trainer: Trainer) -> "Panel":
     """Start, pause and steer a training by hand, with its curve and predictions; an earlier panel of it goes dark."""
+    steering.WATCHMAN.guard(trainer)  # here, since only the main thread can take SIGTERM
     for watcher in list(trainer.watchers):
         owner = getattr(watcher, "__self__", None)
         if isinstance(owner, Panel):
@@ -90,7 +92,7 @@ def panel(trainer: Trainer) -> "Panel":
 
 
 class Panel(ipywidgets.VBox):
-    """The widgets, and what each does. Updates come from the training's thread, clicks from the main one."""
+    """The widgets, and what each does. Updates come from the training's thread, clicks from another."""
 
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
@@ -176,7 +178,8 @@ class Panel(ipywidgets.VBox):
     def on_after(self, _: ipywidgets.Button) -> None:
         """Stop when the epoch is whole."""
         self.trainer.stop_after_epoch()
-        self.say("Stops after this epoch.")
+        if self.trainer.stop == "epoch":
+            self.say("Stops after this epoch.")
 
     def on_epochs(self, change: dict) -> None:
         """While a training runs, more or fewer epochs; else they count when Start is pressed."""
@@ -245,9 +248,9 @@ class Panel(ipywidgets.VBox):
 
     def show_buttons(self) -> None:
         """Which buttons can be pressed, and how many epochs are to go."""
-        trains = self.trainer.trains_in is not None or self.trainer.running
-        self.hint.value = HINT if self.trainer.running else ""
-        self.start.disabled, self.pause.disabled, self.after.disabled = trains, not trains, not trains
+        trains, behind = self.trainer.trains_in is not None or self.trainer.running, self.trainer.running
+        self.hint.value = HINT if behind else ""
+        self.start.disabled, self.pause.disabled, self.after.disabled = trains, not behind, not behind
         if trains and (left := self.trainer.target - self.trainer.epoch) > 0:
             with self._quietly():
                 self.epochs.value = left
@@ -275,17 +278,21 @@ class Panel(ipywidgets.VBox):
 
     def draw_curve(self) -> None:
         """Loss, validation and rate so far, the rate's changes marked."""
-        with self.pen:
+        with self._drawing() as free:
             began = time.monotonic()
             one = self.trainer
+            if not free:
+                return
             self.curve.value = plots.png(plots.curves(one.history, one.dataset, list(one.trace)))
             self.drawn = time.monotonic()
             self.cost = self.drawn - began
 
     def draw_faces(self) -> None:
         """What the network says now of a few validation images, from one step's weights."""
-        with self.pen:
+        with self._drawing() as free:
             one, val = self.trainer, self.trainer.arrays["val"]
+            if not free or not len(val):
+                return
             rows = np.linspace(0, len(val) - 1, min(FACES, len(val))).astype(int)
             images, truths = np.array(val.images[rows]), np.array(val.labels[rows])
             x = to_float(torch.from_numpy(images).to(one.device), one.settings.mean, one.settings.std)
@@ -293,6 +300,16 @@ class Panel(ipywidgets.VBox):
                 said = one.network(x).argmax(1).to(torch.uint8).cpu().numpy()
             names = [val.ids[row] for row in rows]
             self.faces.value = plots.png(plots.predictions(images, truths, said, one.dataset, names))
+
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[bool]:
+        """The pen, one thread at a time; False if another draws for long: a picture must not hold a training up."""
+        free = self.pen.acquire(timeout=PATIENCE)
+        try:
+            yield free
+        finally:
+            if free:
+                self.pen.release()
 
     def say(self, text: str, fault: bool = False) -> None:
         """Lines below the bar."""

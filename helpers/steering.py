@@ -3,7 +3,6 @@
 import atexit
 import contextlib
 import json
-import math
 import os
 import signal
 import threading
@@ -16,6 +15,7 @@ from types import FrameType
 from . import env
 from .errors import TrainingError
 
+HIGHEST = 1e4  # a rate beyond it is a slip; a product of such rates could overflow
 SIGTERM_WAIT = 20  # seconds that a background training has to save itself; Colab gives about thirty
 
 
@@ -39,7 +39,7 @@ class Signals:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self.old.items():
+        for number, handler in reversed(self.old.items()):  # SIGINT last: it may raise as soon as it is back
             # None: a handler that was not set from Python, which cannot be put back from here
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self.old = {}
@@ -53,6 +53,28 @@ class Signals:
         elif self.asked:
             raise KeyboardInterrupt
         self.asked = True
+
+
+class Held:
+    """While it is entered in the main thread, SIGINT and SIGTERM wait; what has come is sent on when it is left.
+
+    A KeyboardInterrupt between taking a lock and the block that gives it back would keep the lock for ever.
+    """
+
+    def __init__(self):
+        self.came: list[int] = []
+        self.old: dict[int, object] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.old[number] = signal.signal(number, lambda number, frame: self.came.append(number))
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in reversed(self.old.items()):
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        for number in dict.fromkeys(self.came):
+            signal.raise_signal(number)
 
 
 class Gate:
@@ -76,18 +98,19 @@ class Gate:
 
     @contextlib.contextmanager
     def visit(self) -> Iterator[None]:
-        """A cell's turn: between two steps, with all that belongs to one step consistent."""
-        with self.count:
-            self.waiting += 1
-        try:
-            self.lock.acquire()
-        finally:
+        """A cell's turn: between two steps, with all that belongs to one step consistent; signals come after it."""
+        with Held():
             with self.count:
-                self.waiting -= 1
-        try:
-            yield
-        finally:
-            self.lock.release()
+                self.waiting += 1
+            try:
+                self.lock.acquire()
+            finally:
+                with self.count:
+                    self.waiting -= 1
+            try:
+                yield
+            finally:
+                self.lock.release()
 
 
 class Mailbox:
@@ -105,13 +128,12 @@ class Mailbox:
         """The orders (lr: float, stop: "step" or "epoch"; empty if there is no new file) and what to report."""
         try:
             stat = self.path.stat()
-            text = self.path.read_bytes()[:65536]
         except OSError:
             return {}, ""  # there is none, which is the rule
         if self.bad == (stamp := (stat.st_size, stat.st_mtime_ns)):
             return {}, ""
         try:
-            orders = check_orders(json.loads(text))
+            orders = check_orders(json.loads(self.path.read_bytes()[:65536]))
             self.path.unlink()
         except (ValueError, RecursionError, TrainingError, OSError) as error:
             self.bad = stamp
@@ -141,8 +163,9 @@ def check_rate(rate: object) -> float:
     """A learning rate (Python's, numpy's, torch's) as a plain float; TrainingError if it is no number above 0."""
     rate = rate.item() if hasattr(rate, "item") else rate  # a number of numpy's makes a checkpoint unreadable
     number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
-    if not (number and math.isfinite(rate) and rate > 0):
-        raise TrainingError(f"a learning rate is a number above 0, got {rate!r}; nothing was changed")
+    if not (number and 0 < rate <= HIGHEST):  # which no nan is
+        raise TrainingError(f"a learning rate is a number above 0, at most {HIGHEST:g}, got {rate!r:.40}; nothing was "
+                            "changed")  # fmt: skip
     return float(rate)
 
 

@@ -77,8 +77,8 @@ class Stepper:
         # what stays on the device: sum of the losses since it was last read, the first step whose loss was not finite
         self.window = torch.zeros((), device=device)
         self.first_bad = torch.full((), -1.0, device=device)
-        # the norms' running statistics, which the forward pass moves: as they were before the step
-        self.moving = [b for b in self.model.buffers() if b.is_floating_point()]
+        # the norms' running statistics and counts, which the forward pass moves: as they were before the step
+        self.moving = list(self.model.buffers())
         self.kept = [b.clone() for b in self.moving]
 
     def _make_scaler(self) -> torch.amp.GradScaler:
@@ -109,22 +109,22 @@ class Stepper:
             loss = losses.LOSSES[self.settings.loss](logits.float(), target)
             self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(loss).backward()
+            return loss.detach()
         except BaseException:
             self.put_back()
             raise
-        return loss.detach()
 
     @torch.no_grad()
     def put_back(self) -> None:
-        """As before the step: the norms' statistics, no gradients."""
+        """As before the step: the norms' statistics and counts, no gradients."""
         for kept, now in zip(self.kept, self.moving, strict=True):
             now.copy_(kept)
         self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def update(self, loss: Tensor, rate: float, count: int) -> Tensor:
-        """Clip, step and average; returns loss times `count` images. A loss or gradient that is not finite changes
-        nothing but the note of it on the device, which `read` finds: nothing here waits for the device.
+        """Clip, step and average; returns loss times `count` images. A loss or gradient that is not finite changes no
+        weight, moment or statistic, and is noted on the device, where `read` finds it: nothing here waits for it.
 
         Under fp16 an overflow of the scaled gradients is the scaler's own matter: it skips the step and halves.
         """
@@ -135,7 +135,9 @@ class Stepper:
             group["lr"] = rate
         if not self.scaler.is_enabled():
             self.optimizer.grad_scale, self.optimizer.found_inf = None, (~fine).float()
-        self.scaler.step(self.optimizer)
+        # MPS: fused Adam has looked at found_inf only since 2026 (PyTorch PR 186360), so there the flag is waited for
+        if self.device.type != "mps" or bool(fine):
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         for kept, now in zip(self.kept, self.moving, strict=True):
             now.copy_(torch.where(fine, now, kept))
@@ -156,7 +158,7 @@ class Stepper:
         torch._foreach_lerp_([mine[k] for k in floats], [theirs[k] for k in floats], 1 - keep)
 
     def read(self) -> tuple[float, int]:
-        """(sum of losses times images since the last read, first bad step or -1): the one place that waits."""
+        """(sum of losses times images since the last read, first bad step or -1); waits for the device."""
         window, bad = torch.stack((self.window, self.first_bad)).tolist()
         self.window.zero_()
         return window, int(bad)
@@ -164,6 +166,10 @@ class Stepper:
     def read_bad(self) -> int:
         """The first step since the last read whose loss was not finite, or -1; waits for the device."""
         return int(self.first_bad)
+
+    def is_overflowing(self) -> bool:
+        """fp16: whether gradients overflow even unscaled, so that every step is skipped; waits for the device."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() < 1
 
     def is_finite(self) -> bool:
         """Whether every weight and statistic is a number."""

@@ -12,6 +12,7 @@ from .errors import TrainingError
 from .stepping import Stepper
 
 SMOOTH = 0.8  # of the running mean that is kept at each step
+LEAST = 8  # steps that say anything
 TOO_FAR = 3.0  # the sweep ends where the loss is so many times its least
 
 
@@ -27,7 +28,11 @@ class Sweep:
 def run(stepper: Stepper, batches: Iterable[tuple[Tensor, Tensor]], low: float, high: float, steps: int) -> Sweep:
     """Train a copy of `stepper` for up to `steps` batches of (f32[B,3,S,S], int64[B,S,S]), rate from low to high."""
     twin = Stepper(stepper.settings, stepper.model.out.out_channels, stepper.device)
+    if not (0 < low < high and steps >= LEAST):
+        raise TrainingError(f"a sweep goes from a rate above 0 to a higher one in at least {LEAST} steps, "
+                            f"got {low}, {high}, {steps}")  # fmt: skip
     twin.load(copy.deepcopy(stepper.state()))  # an optimizer that loads a state keeps its very tensors
+    twin.read()  # what the training has summed up since its last reading is not the sweep's
     rates, losses, mean = [], [], 0.0
     for step, ((x, target), rate) in enumerate(zip(batches, np.geomspace(low, high, steps), strict=False)):
         twin.update(twin.backward(x, target), float(rate), 1)
@@ -39,7 +44,7 @@ def run(stepper: Stepper, batches: Iterable[tuple[Tensor, Tensor]], low: float, 
         losses.append(mean / (1 - SMOOTH ** (step + 1)))  # as if the mean had not begun at 0
         if losses[-1] > TOO_FAR * min(losses):
             break
-    if len(rates) < 8:
+    if len(rates) < LEAST:
         raise TrainingError(f"the loss is lost after {len(rates)} steps from rate {low:g} on: sweep from a lower rate")
     return Sweep(np.array(rates), np.array(losses), suggest(rates, losses))
 

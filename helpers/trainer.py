@@ -91,6 +91,7 @@ class Trainer:
         self.window = 0  # images since the loss was last read
         self.best = -1.0  # the best merit so far
         self.saved = -1  # the step of the newest checkpoint
+        self.stamp: tuple | None = None  # last.pt as this Trainer last read or wrote it
         self._init_steering()
         self._resume()
 
@@ -104,6 +105,7 @@ class Trainer:
         self.thread: threading.Thread | None = None
         self.error: Exception | None = None  # of the thread, until wait() raises it
         self.lines: list[str] = []  # what a training in the background had to say
+        self.printed = 0  # how many of them wait() has printed
         self.watchers: list[Callable[[str], None]] = []  # called with "step", "epoch", "say" or "end"
         self.torn = False  # whether an error or a second interrupt has cut a step in two
         self.unwritten: dict | None = None  # the row of an epoch whose files could not be written
@@ -166,11 +168,15 @@ class Trainer:
         The state before the change is saved, so that undo() comes back to it.
         """
         rate = steering.check_rate(rate)
+        if self.torn and self.trains_in is None:
+            self._resume()  # else the next fit would do so, and forget this
         with self.gate.visit():
-            if not self.torn and self.step not in (self.saved, 0):
+            if self.step not in (self.saved, 0):
                 self._try_to_save()
             self.factor *= rate / self.lr
             self._note(f"lr {rate:.2g}")
+            if self.trains_in is None and self.saved >= 0:
+                self._try_to_save()  # the kernel may die before the next fit
         self._notify("note")
 
     def lr_sweep(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> sweep.Sweep:
@@ -181,10 +187,14 @@ class Trainer:
             epoch = self.epoch
             while True:  # as many epochs as it takes
                 for images, labels, numbers in self._batches(epoch):
-                    yield self._prepare(images.to(self.device), labels.to(self.device), numbers)
+                    yield self._prepare(images.to(self.device), labels.to(self.device), numbers, epoch)
                 epoch += 1
 
-        return sweep.run(self.stepper, batches(), low, high, steps)
+        try:
+            return sweep.run(self.stepper, batches(), low, high, steps)
+        except (RuntimeError, MemoryError) as error:
+            self._raise_if_out_of_memory(error)
+            raise
 
     # --- fit, start, pause, wait ---------------------------------------------------------------------------------
 
@@ -210,7 +220,7 @@ class Trainer:
     def _begin(self, epochs: int) -> None:
         """Before a training, in the caller's thread: a pause that comes at once must find its flag untouched."""
         self._check_idle()
-        self.target, self.stop, self.lines, self.error = epochs, "", [], None
+        self.target, self.stop, self.lines, self.printed, self.error = epochs, "", [], 0, None
 
     def _run_thread(self, epochs: int) -> None:
         """The thread: an error is kept for wait() and told to the watchers."""
@@ -242,28 +252,28 @@ class Trainer:
 
     def wait(self) -> "Trainer":
         """Wait for the background training and print what it says; an interrupt pauses it. Raises its exception."""
-        thread, shown = self.thread, 0
+        thread = self.thread
         with steering.Signals() as signals:
             while thread is not None and thread.is_alive():
                 thread.join(0.1)
-                shown = self._print_lines(shown)
+                self._print_lines()
                 if signals.asked:
                     self.stop = "step"
-        self._print_lines(shown)
+        self._print_lines()
         error, self.error = self.error, None
         if error is not None:
             raise error
         return self
 
-    def _print_lines(self, shown: int) -> int:
-        """Print what the thread has said since line `shown`; returns how many lines there are."""
-        for line in self.lines[shown:]:
-            print(line)
-        return len(self.lines)
+    def _print_lines(self) -> None:
+        """Print what the thread has said since this was last called."""
+        while self.printed < len(self.lines):
+            print(self.lines[self.printed])
+            self.printed += 1
 
     def _check_idle(self) -> None:
-        """TrainingError if a background thread trains."""
-        if self.running:
+        """TrainingError if this Trainer trains already, in the background or in another thread."""
+        if self.running or self.trains_in not in (None, threading.current_thread()):
             raise TrainingError(
                 f"run {self.run} is training in the background: press Pause or call trainer.pause() first, "
                 "or wait for its end by trainer.wait()"
@@ -295,12 +305,12 @@ class Trainer:
     def _train(self, epochs: int) -> None:
         """fit's work, in whatever thread."""
         with self._alone():
+            self._recover()
             if self.epoch >= epochs:
                 self._say(f"{self.epoch} epochs are done already; fit({self.epoch + 1}) or more goes on")
                 return
             self.trains_in, self.saved_at = threading.current_thread(), time.monotonic()
             try:
-                self._recover()
                 while self.epoch < self.target and not self._asked() and not self.ended_early:
                     self._steer()
                     if not self._asked():
@@ -308,7 +318,7 @@ class Trainer:
                 if self.ended_early and not self._asked():
                     self._say(f"no better epoch than {self.best_epoch} for {self.settings.patience} epochs: stopped at "
                               f"{self.epoch}; settings.but(patience=0) would go on")  # fmt: skip
-                elif self.epoch < self.target:
+                elif self.epoch < self.target or self.seen:
                     self._pause_here()
             finally:
                 self.trains_in, self.stop = None, ""
@@ -327,12 +337,23 @@ class Trainer:
 
     def _recover(self) -> None:
         """Before training: mend what an earlier cut or a full disk has left; see that there is a checkpoint."""
-        if self.torn and not self._resume():
+        moved = self._look_at_last() not in (self.stamp, None)
+        if moved:
+            self._say(f"run {self.run} was trained elsewhere since this Trainer last saw it")
+        if (self.torn or moved) and not self._resume():
             raise TrainingError("the last fit was cut in the middle of its first step: make a new Trainer")
         if self.unwritten is not None:
             self._write_epoch(self.unwritten)
         if self.saved < 0:
             self.save()  # so that there is always a good state to go back to
+
+    def _look_at_last(self) -> tuple | None:
+        """What tells one last.pt from another; None if there is none."""
+        try:
+            stat = (self.folder / "last.pt").stat()
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     def _pause_here(self) -> None:
         """After an interrupt, a signal or a request: save, and say how to go on."""
@@ -373,7 +394,7 @@ class Trainer:
             try:
                 watcher(event)
             except Exception as error:  # a fault in drawing, whatever it is
-                self.watchers.remove(watcher)
+                self.watchers = [other for other in self.watchers if other is not watcher]
                 self._say(f"the panel is left behind ({type(error).__name__}: {error}); training goes on")
 
     # --- an epoch, a step ----------------------------------------------------------------------------------------
@@ -399,21 +420,21 @@ class Trainer:
         self._read_loss()
         if self.seen > first:
             self.speed = (self.seen - first) / (time.perf_counter() - began)
-        with contextlib.suppress(_StoppedError):
-            self._finish_epoch(self.validate(self.stepper.network), time.perf_counter() - began)
+        try:
+            scores = self.validate(self.stepper.network)
+        except _StoppedError:
+            return
+        except (RuntimeError, MemoryError) as error:
+            self._raise_if_out_of_memory(error)
+            raise
+        self._finish_epoch(scores, time.perf_counter() - began)
 
     def _step(self, images: Tensor, labels: Tensor, numbers: np.ndarray) -> None:
-        """One batch, uint8[B,S,S,3] and uint8[B,S,S]: forward, backward, clip, update, average."""
-        with self.gate.step():
-            x, target = self._prepare(images.to(self.device), labels.to(self.device), numbers)
-            try:
+        """One batch, uint8[B,S,T,3] and uint8[B,S,T]: forward, backward, clip, update, average."""
+        try:
+            with self.gate.step():
+                x, target = self._prepare(images.to(self.device), labels.to(self.device), numbers, self.epoch)
                 loss = self.stepper.backward(x, target)
-            except (RuntimeError, MemoryError) as error:
-                if not stepping.is_out_of_memory(error):
-                    raise
-                self._drop_memory(error)
-                fault = str(error).splitlines()[0]
-            else:
                 self.torn = True
                 rate = self.lr
                 self.loss_sum += self.stepper.update(loss, rate, len(numbers))
@@ -421,13 +442,14 @@ class Trainer:
                 self.window += len(numbers)
                 self.rates.append(rate)
                 self.torn = False
-                return
-        self._out_of_memory(fault)
+        except (RuntimeError, MemoryError) as error:
+            self._raise_if_out_of_memory(error)
+            raise
 
-    def _prepare(self, images: Tensor, labels: Tensor, numbers: np.ndarray) -> tuple[Tensor, Tensor]:
-        """uint8 batch -> float32[B,3,S,S] normalised and int64[B,S,S], changed at random where the recipe says so."""
+    def _prepare(self, images: Tensor, labels: Tensor, numbers: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
+        """uint8 batch -> float32[B,3,S,T] normalised and int64[B,S,T], changed at random where the recipe says so."""
         if self.settings.augment:
-            return self.augment(images, labels, numbers, self.epoch)
+            return self.augment(images, labels, numbers, epoch)
         return to_float(images, self.settings.mean, self.settings.std), to_ids(labels)
 
     def _after_step(self) -> None:
@@ -443,9 +465,15 @@ class Trainer:
 
     def _read_loss(self) -> None:
         """A point of the trace and the speed; where a loss was not finite, back to the last checkpoint."""
-        loss, bad = self.stepper.read()
+        with self.gate.visit():
+            self._take_reading(*self.stepper.read())
+
+    def _take_reading(self, loss: float, bad: int) -> None:
+        """What _read_loss does with what it has read."""
         if bad >= 0:
             self._go_back(self._fault(bad))
+        if self.stepper.is_overflowing():
+            self._go_back(f"fp16: gradients overflow at every scale, by step {self.step} at rate {self.lr:.1e}")
         now, (then, before) = time.perf_counter(), self.clock
         if self.progress > before:
             self.speed = (self.progress - before) * len(self.arrays["train"]) / (now - then)
@@ -470,22 +498,35 @@ class Trainer:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _out_of_memory(self, fault: str) -> None:
-        """Save, and raise TrainingError with what to try; the weights are those of the last whole step."""
-        self.save()
-        batch = self.settings.batch
+    def _raise_if_out_of_memory(self, error: BaseException) -> None:
+        """If it is that: save, and raise TrainingError with what to try; the weights are those of a whole step."""
+        if not stepping.is_out_of_memory(error):
+            return
+        fault = (str(error) or type(error).__name__).splitlines()[0]
+        self._drop_memory(error)
+        if self.torn:  # it was cut in the update: to the last checkpoint
+            self._resume()
+        elif self.trains_in is threading.current_thread():
+            self.save()
+        batch, size = self.settings.batch, " x ".join(map(str, self.settings.shape))
         advice = (
             f"try half the batch, Trainer(settings.but(batch={batch // 2}), arrays, run={self.run!r}): it goes on "
             "from here" if batch > 1 else "a batch of one image does not fit: take a smaller size or width"
         )  # fmt: skip
-        raise TrainingError(f"out of memory on {self.device} after step {self.step}, with batch {batch} at "
-                            f"{' x '.join(map(str, self.settings.shape))} px ({fault}). Nothing is lost, it is saved; "
-                            f"{advice}")  # fmt: skip
+        raise TrainingError(f"out of memory on {self.device} after step {self.step}, with batch {batch} at {size} px "
+                            f"({fault}). Nothing is lost, it is saved; {advice}") from None  # fmt: skip
 
     def _go_back(self, fault: str) -> None:
-        """To the last checkpoint; always raises TrainingError, which says where training is now and what to do."""
+        """To the last checkpoint; always raises TrainingError, which says where training is now and what to do.
+
+        A rate that was lowered since stays lowered, or the same rate would be tried for ever.
+        """
+        lowered = self.factor
         if not self._resume():
             raise TrainingError(f"{fault}, before any checkpoint: make a new Trainer with a lower rate")
+        if lowered < self.factor:
+            self.factor = lowered
+            self._note(f"lr {self.lr:.2g}")
         raise TrainingError(f"{fault}: it was left out, and training is back at the last checkpoint, epoch "
                             f"{self.progress:.2f}, step {self.step}. Set the rate lower, for example trainer.lr = "
                             f"{self.lr / 10:.1e}, and go on with fit")  # fmt: skip
@@ -511,11 +552,12 @@ class Trainer:
             "epoch": self.epoch + 1, "step": self.step, "loss": float(self.loss_sum) / self.seen,
             "lr": self.optimizer.param_groups[0]["lr"], "images_per_s": self.speed,
         } | {self.dataset.column(name): value for name, value in scores.items()} | {"note": ""}  # fmt: skip
-        self.torn = True
-        self.rows.append(row)
-        self.epoch, self.seen, self.unwritten = self.epoch + 1, 0, row
-        self.loss_sum.zero_()
-        self.torn = False
+        with self.gate.visit():
+            self.torn = True
+            self.rows.append(row)
+            self.epoch, self.seen, self.unwritten = self.epoch + 1, 0, row
+            self.loss_sum.zero_()
+            self.torn = False
         self._write_epoch(row)
         parts = {self.dataset.classes[i]: row[f"f1_{self.dataset.classes[i]}"] for i in self.dataset.parts}
         weakest = min(parts, key=lambda name: -1.0 if math.isnan(parts[name]) else parts[name])
@@ -529,12 +571,17 @@ class Trainer:
 
     def _write_epoch(self, row: dict) -> None:
         """best.pt where the epoch is the best so far, the checkpoint, the history."""
-        best = self._merit(row) > self.best
-        if best:
-            with checkpoint.explained(self.folder / "best.pt"):
-                checkpoint.write_export(self.folder / "best.pt", *self._export_parts(row))
-            self.best = self._merit(row)
-        self.save(best)
+        before, merit = self.best, self._merit(row)
+        self._check_good()
+        try:
+            if merit > before:
+                with checkpoint.explained(self.folder / "best.pt"):
+                    checkpoint.write_export(self.folder / "best.pt", *self._export_parts(row))
+                self.best = merit
+            self.save(merit > before)
+        except BaseException:
+            self.best = before  # it is tried again
+            raise
         self.unwritten = None
 
     def _merit(self, row: dict) -> float:
@@ -554,19 +601,30 @@ class Trainer:
         best: keep it as best_state.pt too. CheckpointError if the disk is full: all earlier files are as they were.
         """
         with self.gate.visit():
-            if self.stepper.read_bad() >= 0 or not self.stepper.is_finite():
-                fault = self._fault(self.stepper.read_bad())
-                if self.trains_in not in (None, threading.current_thread()):  # the training goes back by itself
-                    raise CheckpointError(f"not saved: {fault}; the training that runs will find it and stop")
-                self._go_back(fault)
+            self._check_good()
             moved = self.step != self.saved  # else previous.pt would be a second copy of the same step
             checkpoint.save(self.folder / "last.pt", self._state(), best, rotate and moved)
+            self.saved, self.saved_at, self.stamp = self.step, time.monotonic(), self._look_at_last()
             with checkpoint.explained(self.folder / "history.csv"):
                 files.write_atomic(self.folder / "history.csv", self._history_csv().encode())
-            self.saved, self.saved_at = self.step, time.monotonic()
+
+    def _check_good(self) -> None:
+        """Before anything is written: not a step cut in two, and only finite weights; else back to the last checkpoint.
+
+        CheckpointError in another thread than the training's, which goes back by itself.
+        """
+        if self.torn:
+            raise CheckpointError("not saved: the last step was cut in two; fit goes back to the last checkpoint first")
+        if (bad := self.stepper.read_bad()) < 0 and self.stepper.is_finite():
+            return
+        if self.trains_in not in (None, threading.current_thread()):
+            raise CheckpointError(f"not saved: {self._fault(bad)}; the training that runs will find it and stop")
+        self._go_back(self._fault(bad))
 
     def _try_to_save(self) -> None:
-        """Save; a full disk is told and changes nothing."""
+        """Save; a full disk is told and changes nothing. Not over a checkpoint that another Trainer has written."""
+        if self.trains_in is None and self._look_at_last() not in (self.stamp, None):
+            return
         try:
             self.save()
         except CheckpointError as error:
@@ -605,6 +663,7 @@ class Trainer:
             return False
         state, line = found
         self._restore(state)
+        self.stamp = self._look_at_last()
         self._say(f"run {self.run}: {line}, epoch {self.progress:.2f} (step {self.step})")
         self._tell_changes(state["settings"])
         return True
@@ -612,13 +671,23 @@ class Trainer:
     def _restore(self, state: dict) -> None:
         """Take over a checkpoint's state; CheckpointError if it is another network's, or made on other data."""
         self._check_fits(state)
+        with self.gate.visit():
+            self.torn = True  # until all of it is taken over
+            try:
+                self._take_over(state)
+            except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+                raise CheckpointError(f"{env.shown(self.folder)}: the checkpoint has other parts ({error!r:.200}): "
+                                      "give the run another name") from error  # fmt: skip
+            self.torn, self.unwritten = False, None
+
+    def _take_over(self, state: dict) -> None:
+        """Weights, place, history and the rest of a checkpoint's state."""
         self.stepper.load(state)
         self.epoch, self.seen, self.saved = state["epoch"], state["seen"], state["step"]
         self.loss_sum.fill_(state["loss_sum"])
         self.factor, self.rows, self.trace = state["factor"], state["history"], state["trace"]
         self.window, self.rates = state["window_images"], []
         self.best = max(self.best, state["best"])  # best.pt holds the best, whatever was undone since
-        self.torn, self.unwritten = False, None
 
     def undo(self, to: str = "last") -> "Trainer":
         """Back to the newest checkpoint before the present step, or to that of the best epoch (undo("best")).
@@ -630,13 +699,19 @@ class Trainer:
             raise TrainingError(f'undo({to!r}): give "last" or "best"')
         found = checkpoint.before(self.folder, self.step) if to == "last" else checkpoint.best(self.folder)
         if found is None:
-            raise TrainingError(f'no checkpoint before step {self.step} is left: undo("best") goes to the best epoch, '
-                                "another name for the run begins afresh")  # fmt: skip
+            more = "no epoch is finished" if to == "best" else 'undo("best") goes to the best epoch'
+            raise TrainingError(f"no checkpoint before step {self.step} is left: {more}; another name for the run "
+                                "begins afresh")  # fmt: skip
         left = f"epoch {self.progress:.2f}, step {self.step}"
         with self._alone():
             self._restore(found)
+            self._tell_changes(found["settings"])
             self._note(f"undo from {left}")
-            self.save(rotate=False)  # what was undone is gone; the one before stays
+            self.save(rotate=False)
+            # what was undone never comes back; a copy and no link, since a damage to the one must spare the other
+            with checkpoint.explained(self.folder / "previous.pt"):
+                files.write_atomic(self.folder / "previous.pt", (self.folder / "last.pt").read_bytes())
+        self._notify("end")
         print(f"back at epoch {self.progress:.2f}, step {self.step}, from {left}; rate {self.lr:.1e}: set trainer.lr "
               "and go on with fit")  # fmt: skip
         return self
@@ -647,6 +722,9 @@ class Trainer:
         changed = [f"{k} {then[k]} -> {now[k]}" for k in now if k in then and k != "recipe" and then[k] != now[k]]
         if then["lr"] != now["lr"]:
             self.factor = 1.0  # a peak rate that was edited is meant as it stands, not scaled by earlier changes
+        elif self.factor != 1.0:  # a rate that was set by hand stays what it is when the schedule is stretched
+            was = shape(then["schedule"], self.progress / then["epochs"])
+            self.factor *= was / shape(now["schedule"], self.progress / now["epochs"])
         if changed:
             self._say(f"goes on with other settings: {', '.join(changed)}; rate of the next step {self.lr:.1e}")
             self._note(", ".join(changed))
@@ -654,7 +732,7 @@ class Trainer:
     def _check_fits(self, state: dict) -> None:
         """CheckpointError that names what differs: network, classes or data."""
         where = f"{env.shown(self.folder)}/last.pt"
-        if state.get("format") != FORMAT:
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise CheckpointError(f"{where} is no checkpoint of this version: give the run another name")
         mine, theirs = self.settings.asdict(), state["settings"]
         differ = [f"{k} {theirs[k]} (now {mine[k]})" for k in FIXED if theirs[k] != mine[k]]

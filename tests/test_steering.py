@@ -63,9 +63,61 @@ def test_a_malformed_file_is_reported_once_and_left(box, text, said):
     assert box.read() == ({"lr": 0.25}, "")
 
 
-def test_a_folder_of_that_name_is_no_order(box):
+def test_a_folder_of_that_name_is_reported_once(box):
     box.path.mkdir()
-    assert box.read() == ({}, "")
+    orders, report = box.read()
+    assert orders == {} and "is ignored" in report and box.read() == ({}, "")
+
+
+def test_a_number_that_is_no_float_is_malformed(box):
+    box.path.write_text('{"lr": 1' + "0" * 400 + "}")
+    orders, report = box.read()
+    assert orders == {} and "at most 10000" in report and len(report) < 400
+
+
+def test_an_interrupt_during_a_visit_comes_after_it_and_leaves_the_gate_free():
+    """A KeyboardInterrupt inside would keep the lock for ever, and a training waiting for it."""
+    gate, seen = steering.Gate(), []
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), gate.visit():
+            os.kill(os.getpid(), signal.SIGINT)
+            seen.append("still there")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == ["still there"] and gate.waiting == 0
+    others = []
+    thread = threading.Thread(target=lambda: others.append(gate.lock.acquire(timeout=5)))
+    thread.start()
+    thread.join()
+    assert others == [True]
+
+
+def test_a_sigterm_during_a_visit_waits_for_its_end():
+    code = """if True:
+        import os, signal, threading, time
+        from helpers import steering
+        gate = steering.Gate()
+        class Training:
+            def pause(self, timeout):
+                done = []
+                def last():
+                    with gate.step():
+                        done.append(1)
+                thread = threading.Thread(target=last)
+                thread.start()
+                thread.join(5)
+                print("saved", done, flush=True)
+        training = Training()
+        steering.WATCHMAN.guard(training)
+        with gate.visit():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+            print("visited", flush=True)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.returncode) == ("visited\nsaved [1]\n", -signal.SIGTERM), done.stderr
 
 
 def test_a_second_interrupt_raises_and_the_handlers_come_back():

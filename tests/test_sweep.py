@@ -51,6 +51,25 @@ def test_the_next_twenty_steps_are_the_same_bits_with_and_without(arrays):
     assert plain.step == swept.step == 22
 
 
+def test_a_sweep_in_mid_epoch_begins_with_its_own_loss(arrays, monkeypatch):
+    """Not with what the training has summed up since its last reading."""
+    one = make(arrays)
+    step = trainer.Trainer._step
+    monkeypatch.setattr(trainer.Trainer, "_step", lambda self, *b: (step(self, *b), setattr(self, "stop", "step")))
+    one.fit(1)
+    assert one.step == 1
+    before, window = [p.clone() for p in one.model.parameters()], float(one.stepper.window)
+    assert one.lr_sweep(1e-5, 1e-2, 20).losses[0] < 5
+    assert all(torch.equal(a, b) for a, b in zip(before, one.model.parameters(), strict=True))
+    assert float(one.stepper.window) == window > 0
+
+
+@pytest.mark.parametrize("wrong", [(0, 1, 20), (1, 0.1, 20), (1e-5, 1, 5)])
+def test_a_sweep_of_nothing_is_refused(arrays, wrong):
+    with pytest.raises(TrainingError, match="a sweep goes from a rate above 0 to a higher one in at least 8 steps"):
+        make(arrays).lr_sweep(*wrong)
+
+
 def test_it_ends_where_the_loss_is_lost(arrays):
     found = make(arrays).lr_sweep(1e-4, 1e6, 60)
     assert len(found.rates) < 60 and np.isfinite(found.losses).all()

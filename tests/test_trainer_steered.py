@@ -478,6 +478,29 @@ def test_a_full_disk_is_told_and_training_goes_on(arrays, monkeypatch, where):
     assert not list(one.folder.glob("*.tmp"))
 
 
+@pytest.mark.parametrize("file", ["best.pt", "last.new"])
+def test_a_full_disk_in_the_last_epoch_is_made_good_by_the_next_fit(arrays, monkeypatch, file):
+    """Whichever file did not fit: the epoch, its best weights and its best state are written by fit(2) again."""
+    names = (*make(arrays).dataset.rows, "mean_iou", "accuracy")
+    scores = iter([0.2, 0.9])
+    monkeypatch.setattr(trainer.Trainer, "validate", lambda self, network=None: dict.fromkeys(names, next(scores)))
+    one = make(arrays).fit(1)
+    atomic = files.atomic
+
+    def full(path):
+        if Path(path).name == file:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return atomic(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "atomic", full)
+        with pytest.raises(CheckpointError, match="make room and run fit again"):
+            one.fit(2)
+    one.fit(2)
+    assert checkpoint.latest(one.folder)[0]["epoch"] == 2 and checkpoint.best(one.folder)["epoch"] == 2
+    assert predict.load(one.folder / "best.pt", "cpu").about["scores"]["overall"] == 0.9
+
+
 def test_a_really_full_disk(tmp_path):
     """/dev/full: torch says RuntimeError there, not OSError."""
     if not os.path.exists("/dev/full"):
@@ -650,6 +673,135 @@ def test_signals_find_their_handlers_as_they_were(arrays):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     make(arrays).fit(1)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_trainer_that_was_overtaken_goes_on_from_the_newer_state(arrays, capsys):
+    """Two Trainers of one run, one after the other: the older one never writes over what the newer has reached."""
+    old = make(arrays).fit(1)
+    new = make(arrays).fit(4)
+    old.lr = 1e-4  # is not saved over it either
+    assert checkpoint.latest(old.folder)[0]["epoch"] == 4
+    old.fit(5)
+    assert old.epoch == 5 and old.step == new.step + 2 and "was trained elsewhere" in capsys.readouterr().out
+
+
+def test_a_rate_set_while_idle_outlives_the_kernel(arrays):
+    one = make(arrays, schedule="constant").fit(1)
+    one.lr = 3e-5
+    again = make(arrays, schedule="constant")
+    assert again.lr == pytest.approx(3e-5) and again.history[-1]["note"] == "lr 3e-05"
+    assert checkpoint.before(one.folder, 2)["step"] == 0  # and the checkpoint before is still there
+
+
+def test_a_rate_set_after_a_cut_is_not_forgotten(arrays, monkeypatch):
+    one = make(arrays, schedule="constant").fit(1)
+    with monkeypatch.context() as patch:
+
+        def cut(*rest):
+            raise KeyboardInterrupt
+
+        patch.setattr(stepping.Stepper, "_update_average", cut)
+        with pytest.raises(KeyboardInterrupt):
+            one.fit(2)
+    assert one.torn
+    with pytest.raises(CheckpointError, match="cut in two"):
+        one.save()
+    one.lr = 1e-5
+    one.fit(2)
+    assert one.optimizer.param_groups[0]["lr"] == pytest.approx(1e-5) and one.step == 4
+
+
+def test_a_rate_that_was_lowered_stays_lowered_after_going_back(arrays, monkeypatch):
+    """Else the advice would lead round in a circle."""
+    one = make(arrays, schedule="constant").fit(1)
+    monkeypatch.setitem(losses.LOSSES, "dice_ce", lambda logits, target: logits.sum() * math.nan)
+    advised = []
+    for _ in range(3):
+        with pytest.raises(TrainingError, match="Set the rate lower") as error:
+            one.fit(2)
+        advised.append(float(str(error.value).split("trainer.lr = ")[1].split(",")[0]))
+        one.lr = advised[-1]
+    assert advised == pytest.approx([2e-4, 2e-5, 2e-6])
+
+
+def test_a_rate_set_by_hand_is_not_stretched_with_the_schedule(arrays):
+    one = make(arrays, epochs=2).fit(2)
+    one.lr = 1e-3
+    for epochs, schedule in ((4, "onecycle"), (8, "steps")):
+        assert make(arrays, epochs=epochs, schedule=schedule).lr == pytest.approx(1e-3)
+
+
+def test_an_undo_that_is_cut_is_made_good(arrays, monkeypatch):
+    one = make(arrays, "a").fit(2)
+    straight = make(arrays, "straight").fit(3)
+    with monkeypatch.context() as patch:
+
+        def cut(self, state):
+            self.model.load_state_dict(state["model"])
+            raise KeyboardInterrupt
+
+        patch.setattr(stepping.Stepper, "load", cut)
+        with pytest.raises(KeyboardInterrupt):
+            one.undo()
+    assert same(weights(one.fit(3)), weights(straight))
+
+
+def test_what_was_undone_never_comes_back(arrays):
+    """Not even where the newest file is damaged afterwards."""
+    one = make(arrays).fit(3)
+    one.undo()
+    (one.folder / "last.pt").write_bytes(b"damaged")
+    assert make(arrays).step == one.step == 4
+
+
+@pytest.mark.parametrize("where", ["_prepare", "update", "validate"])
+def test_out_of_memory_anywhere_is_told_the_same_way(arrays, monkeypatch, where):
+    straight = make(arrays, "straight").fit(3)
+    one = make(arrays).fit(1)
+    owner = stepping.Stepper if where == "update" else trainer.Trainer
+
+    def full(*rest):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, where, full)
+        with pytest.raises(TrainingError, match=r"out of memory on cpu .*batch=2\)"):
+            one.fit(3)
+        if where != "validate":
+            with pytest.raises(TrainingError, match="out of memory"):
+                one.lr_sweep(1e-4, 1e-2, 10)
+    assert same(weights(one.fit(3)), weights(straight))
+
+
+def test_two_watchers_that_fail_cost_no_training(arrays):
+    one = make(arrays)
+    one.watchers += [lambda event: 1 / 0, lambda event: {}["x"]]
+    assert one.fit(1).epoch == 1 and not one.watchers
+
+
+def test_weights_that_are_not_finite_reach_no_export(arrays, monkeypatch):
+    one = make(arrays)
+
+    def spoil(self, network=None):
+        self.model.out.bias.data[0] = math.nan
+        return dict.fromkeys((*self.dataset.rows, "mean_iou", "accuracy"), 0.5)
+
+    monkeypatch.setattr(trainer.Trainer, "validate", spoil)
+    with pytest.raises(TrainingError, match="weights are not finite"):
+        one.fit(1)
+    assert not (one.folder / "best.pt").exists() and one.step == 0
+
+
+def test_a_pause_in_an_epoch_beyond_the_target_is_saved(arrays, monkeypatch):
+    """The number of epochs was lowered while it ran."""
+
+    def lower(self):
+        self.target, self.stop = 1, "step"
+
+    one = make(arrays).fit(1)
+    at_step(monkeypatch, 3, lower)
+    one.fit(5)
+    assert one.step == 3 == checkpoint.latest(one.folder)[0]["step"]
 
 
 def test_what_a_killed_save_left_is_removed(arrays):
