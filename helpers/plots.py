@@ -438,7 +438,7 @@ def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset, trace: Se
     if all("accuracy" in row for rows in runs.values() for row in rows):
         panels["accuracy"] = "validation\naccuracy"
     panels["lr"] = "learning rate"
-    figure = _figure(WIDTH, 20 + 160 * len(panels))
+    figure = _figure(WIDTH, 55 + 160 * len(panels))
     for number, (key, title) in enumerate(panels.items()):
         axes = _chart(figure, 70, 160 * (len(panels) - number) - 115, 810, 145)
         for (name, rows), color in zip(runs.items(), HUES * len(runs), strict=False):

@@ -173,3 +173,12 @@ def test_resampling_marks_where_averaging_changed_the_id():
     figure = plots.resampling(np.array([[0, 10]], np.uint8), nearest, bilinear, HELEN)
     shown = [*texts(figure), *[axes.get_title() for axes in figure.axes], *[text.get_text() for text in figure.texts]]
     assert "changed by averaging: 25 %" in shown
+
+
+def test_every_axes_of_the_curves_lies_within_the_figure():
+    rows = [row | {"accuracy": 0.9} for row in history()]
+    for runs in (rows, history(), {"a": rows, "b": rows}):
+        figure = plots.curves(runs, HELEN)
+        for axes in figure.axes:
+            assert axes.bbox.y0 > 0 and axes.bbox.y1 < figure.bbox.height - 20  # room for a legend
+    assert [axes.get_ylabel() for axes in plots.curves(rows, HELEN).axes][2] == "validation\naccuracy"

@@ -306,3 +306,15 @@ def test_a_card_without_bf16_gets_fp16(monkeypatch, bf16, chosen):
 )
 def test_what_counts_as_out_of_memory(error, yes):
     assert stepping.is_out_of_memory(error) is yes
+
+
+def test_a_step_that_was_cut_after_unscaling_can_be_taken_again_after_loading():
+    """An old scaler would say that the gradients were unscaled already."""
+    stepper = make(precision="fp16")
+    step(stepper)
+    kept = copy.deepcopy(stepper.state())
+    stepper.backward(*batch(1))
+    stepper.scaler.unscale_(stepper.optimizer)
+    stepper.load(kept)
+    step(stepper, 1)
+    assert stepper.steps == 2 and stepper.is_finite()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -817,3 +818,31 @@ def test_a_folder_that_knows_no_locks_is_trained_in_all_the_same(arrays, monkeyp
 
     monkeypatch.setattr(trainer.filelock.FileLock, "acquire", none)
     assert make(arrays).fit(1).epoch == 1
+
+
+def test_a_rate_is_set_between_two_steps_and_never_within_one(arrays):
+    one = make(arrays, schedule="constant")
+    with one.gate.step():
+        thread = threading.Thread(target=setattr, args=(one, "lr", 1e-4))
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive() and not one.history and one.lr == pytest.approx(2e-3)
+    thread.join()
+    assert one.lr == pytest.approx(1e-4)
+
+
+def test_what_ran_out_of_memory_is_let_go_of(arrays, monkeypatch):
+    """The failed step's tensors hang on its frames, and a notebook keeps the last traceback."""
+    held = []
+
+    def full(self, x, target):
+        big = torch.zeros(1000)
+        held.append(weakref.ref(big))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    one = make(arrays)
+    with monkeypatch.context() as patch:
+        patch.setattr(stepping.Stepper, "backward", full)
+        with pytest.raises(TrainingError, match="out of memory") as kept:
+            one.fit(1)
+        assert kept.value is not None and held[0]() is None
