@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import catalog, env, files, layouts, masks, own, samples
+from . import catalog, env, files, layouts, masks, own, samples, scenes
 from .archives import is_noise, list_archive, printable, suffix_of, unpack
 from .errors import DataError, UNetError
 from .layouts import draw, parallel
@@ -167,8 +167,8 @@ def draw_sample(dataset: str, train: int, test: int) -> Release:
     where = f"No release found in {env.shown(env.data_dir())}/: {drawn}"
     if dataset == "helen":
         return Release(samples.write_helen(folder, train, test), "sample", where)
-    raise DataError(f"no release of {dataset} in {env.shown(env.data_dir())}/, and no sample of it can be drawn: "
-                    f"put one there, with {layouts.hints(dataset)}")  # fmt: skip
+    root = scenes.WRITERS[dataset](folder, train, test)
+    return converted(dataset, *found_or_error(dataset, root, env.shown(root)), "sample", where)
 
 
 def has_photos(folder: Path) -> bool:

@@ -200,11 +200,9 @@ class Canvas:
 # --- background -----------------------------------------------------------------------------------------------------
 
 
-def background(face: Face, height: int, width: int) -> np.ndarray:
-    """A textured backdrop that shares the colours of skin and hair: wall, bokeh, foliage or planks."""
-    rng = face.rng
-    own = [face.skin, face.hair, face.hair * 1.8, face.skin * 0.6]
-    palette = [own[rng.integers(4)] * rng.uniform(0.7, 1.2) if rng.random() < 0.5 else muted(rng) for _ in "abc"]
+def background(rng: np.random.Generator, height: int, width: int, own: list[np.ndarray]) -> np.ndarray:
+    """A textured backdrop: wall, bokeh, foliage or planks; it shares some of the subject's own colours."""
+    palette = [own[rng.integers(len(own))] * rng.uniform(0.7, 1.2) if rng.random() < 0.5 else muted(rng) for _ in "abc"]
     h, w = max(2, height // 2), max(2, width // 2)
     field = clouds(rng, h, w, (max(h, w) / rng.uniform(1.2, 3), max(h, w) / 8, max(h, w) / 25), 0.5)[..., None]
     kind = rng.choice(["wall", "bokeh", "foliage", "planks"])
@@ -684,7 +682,8 @@ def draw_face(seed: int, size: tuple[int, int] | None = None) -> tuple[np.ndarra
     drawn = draw_size(rng)
     height, width = size or drawn
     face = draw_attributes(rng, height, width)
-    canvas = Canvas(background(face, height, width))
+    own = [face.skin, face.hair, face.hair * 1.8, face.skin * 0.6]
+    canvas = Canvas(background(face.rng, height, width, own))
     skin, hair = skin_field(face, canvas), hair_field(face, canvas)
     back_hair(face, canvas, hair)
     neck_and_clothes(face, canvas, skin)
@@ -719,15 +718,18 @@ def draw_size(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def develop(face: Face, image: np.ndarray) -> np.ndarray:
-    """Light from the side, white balance, exposure, blur and sensor noise -> uint8[H,W,3]."""
+    """Light from the side, white balance and exposure; then the camera -> uint8[H,W,3]."""
     rng = face.rng
-    height, width = image.shape[:2]
-    ramp = 1 + face.light[0] * 0.18 * np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
+    ramp = 1 + face.light[0] * 0.18 * np.linspace(-1, 1, image.shape[1], dtype=np.float32)[None, :, None]
     balance = 1 + rng.normal(0, 0.04, 3)
     exposure = rng.uniform(0.95, 1.15) * (1.17 - 0.3 * face.skin.mean())  # as a camera measures it
-    image = np.clip(image * ramp * balance * exposure, 0, 1) ** rng.uniform(0.8, 1.05)
-    blurred = to_image(image).filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.0)))
-    noise = rng.standard_normal((height, width), dtype=np.float32)[..., None] * rng.uniform(1, 6)
+    return camera(rng, np.clip(image * ramp * balance * exposure, 0, 1))
+
+
+def camera(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Light in 0..1 [H,W,3] -> what a camera makes of it: contrast, blur and sensor noise, uint8[H,W,3]."""
+    blurred = to_image(image ** rng.uniform(0.8, 1.05)).filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.0)))
+    noise = rng.standard_normal(image.shape[:2], dtype=np.float32)[..., None] * rng.uniform(1, 6)
     return np.clip(np.asarray(blurred, np.float32) + noise, 0, 255).astype(np.uint8)
 
 
@@ -785,12 +787,15 @@ def write_helen(root: Path, train: int, test: int, seed: int = 0, progress: bool
     release = Path(root) / "helenstar_release"
     counts = {"train": train, "test": test}
     jobs = [(release / split, face_seed(seed, split, i)) for split, count in counts.items() for i in range(count)]
-    folders, seeds = zip(*jobs, strict=True)
-    workers = min(env.cores(), len(jobs))
-    with pool(workers) as run, tqdm(total=len(jobs), desc="draw faces", disable=not progress) as bar:
-        for _ in run(write_sample, folders, seeds):
-            bar.update()
+    draw_all(write_sample, jobs, "draw faces" if progress else "")
     return release
+
+
+def draw_all(write: Callable, jobs: list[tuple], title: str) -> None:
+    """Call write(*job) for every job on all cores; a bar with the title, none without one."""
+    with pool(min(env.cores(), len(jobs))) as run, tqdm(total=len(jobs), desc=title, disable=not title) as bar:
+        for _ in run(write, *zip(*jobs, strict=True)):
+            bar.update()
 
 
 @contextlib.contextmanager

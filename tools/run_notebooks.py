@@ -246,7 +246,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.run_notebooks", description=__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all six, in order")
     parser.add_argument("--dataset", choices=list(catalog.CATALOG), help="helen unless said otherwise")
-    parser.add_argument("--release", help="folder or archive of a release; default: sample faces are drawn")
+    parser.add_argument("--release", help="folder or archive of a release; default: samples are drawn")
     parser.add_argument("--scale", choices=["smoke", "demo", "full"], help="default: as helpers/ choose")
     parser.add_argument("--out", type=Path, default=REPO / "build", help="where the results go")
     parser.add_argument("--in-place", action="store_true", help="write scrubbed outputs into the notebooks")
