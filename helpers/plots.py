@@ -18,6 +18,7 @@ from PIL import Image
 
 from . import files, masks
 from .catalog import Dataset
+from .own import Strange
 
 DPI = 90  # 900 pixels = 10 inches: a notebook's width, and a modest PNG
 WIDTH = 900
@@ -417,6 +418,55 @@ def f1_bars(
     axes.grid(visible=False, axis="x")
     figure.legend(loc="upper center", ncols=3, fontsize=TEXT, frameon=False, labelcolor=INK)
     return figure
+
+
+# ---- the doctor's colours ----
+
+SWATCHES, CLOSE = 12, 24  # rows at most; a colour no further off (RGB, Euclid) is most likely the same class
+
+
+def swatches(rows: Sequence[Strange]) -> Figure:
+    """Colours that are not in the table (own.strange_colors), the most frequent first, beside the nearest that is.
+
+    The same colour of several files is one row; 12 rows at most, then how many more there are.
+    """
+    if not rows:
+        return _message("every colour of the masks is in the table")
+    groups: dict[tuple, list[Strange]] = {}
+    for row in rows:
+        groups.setdefault(row.color, []).append(row)
+    order = sorted(groups.values(), key=lambda group: (-sum(row.pixels for row in group), group[0].color))
+    shown, step, head = order[:SWATCHES], 36, 26
+    figure = _figure(WIDTH, head + step * len(shown) + (LINE + 8 if len(order) > SWATCHES else 6))
+    axes = _place(figure, 0, 0, *figure.bbox.size)
+    axes.set(xlim=(0, figure.bbox.width), ylim=(figure.bbox.height, 0))  # pixels from the upper left corner
+    axes.set_axis_off()
+    for x, text in ((10, "in the masks, not in the table"), (270, "how much"), (450, "nearest in the table")):
+        axes.text(x, head / 2, text, va="center", fontsize=SMALL, color=MUTED)
+    for number, group in enumerate(shown):
+        _swatch(axes, head + step * number, group)
+    if len(order) > SWATCHES:
+        text = f"and {len(order) - SWATCHES} more"
+        axes.text(10, head + step * len(shown) + LINE / 2, text, va="center", fontsize=TEXT, color=MUTED)
+    return figure
+
+
+def _swatch(axes: Axes, top: float, group: Sequence[Strange]) -> None:
+    """One strange colour of one or more files, the nearest named colour, and what that suggests."""
+    row, count, pixels = group[0], len({row.file for row in group}), sum(row.pixels for row in group)
+    for x, color in ((10, row.color), (450, row.nearest.color)):
+        face = np.divide(color, 255)
+        axes.add_patch(Rectangle((x, top), 44, 28, facecolor=face, edgecolor=MUTED, linewidth=0.5))
+    close = row.distance <= CLOSE
+    advice = f"most likely {row.nearest.name}: repaint it" if close else "a class missing from the table?"
+    where = row.file if count == 1 else f"{count} files"
+    for x, text, color in (
+        (64, f"{row.color[0]}, {row.color[1]}, {row.color[2]}   {row.hex}", INK),
+        (270, f"{pixels:,} px in {_short(where, 90)}", INK),
+        (504, f"{_short(row.nearest.name, 100)}, {row.distance:.0f} off", INK),
+        (670, _short(advice, WIDTH - 680), HUES[0] if close else HUES[1]),
+    ):
+        axes.text(x, top + 14, text, va="center", fontsize=TEXT, color=color)
 
 
 # ---- training curves ----

@@ -64,7 +64,7 @@ def test_colours_by_class_dict_with_void(tmp_path):
     ids = own.read_own(own.list_own(root).items[0], row)
     assert ids[0, [0, 10, 20]].tolist() == [0, 1, 255]
     save(root / "masks" / "003.png", np.full((20, 30, 3), 9, np.uint8))
-    assert "colours that are in no table: (9, 9, 9) on 600 pixels" in said()["003.png"].reason
+    assert "colours that are in no table: (9, 9, 9) on 600 pixels = #090909 (16 off void)" in said()["003.png"].reason
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -113,7 +113,7 @@ def test_the_doctor_names_what_people_get_wrong(tmp_path):
     found = said()
     assert "saved as JPEG" in found["001.jpg"].reason or "no ids" in found["001.jpg"].reason
     assert "mask 30 x 10, image 30 x 20" in found["002.png"].reason and found["002.png"].bad
-    assert found["003.jpg"].reason == "no label of this name" and found["003.jpg"].bad
+    assert "no mask of this name; put 003.png into masks/" in found["003.jpg"].reason and found["003.jpg"].bad
     assert "only one class in it (house)" in found["004.png"].reason and not found["004.png"].bad
     assert "turned as the image's EXIF says" in found["005.png"].reason and not found["005.png"].bad
     assert "not a photo" in found["notes.txt"].reason
@@ -162,3 +162,207 @@ def test_unknown_names_and_damaged_rows(tmp_path):
     (env.data_dir() / "datasets" / "mine.json").write_text("{}")
     with pytest.raises(DataError, match="damaged"):
         catalog.dataset("mine")
+
+
+# ---- what readers get wrong, as the doctor says it ----
+
+COLORS = np.array([(0, 0, 255), (255, 0, 0), (0, 128, 0)], np.uint8)
+TABLE = "name,r,g,b\nsky,0,0,255\nBuilding,255,0,0\nTree,0,128,0\n"
+
+
+def colored(root, count=4, table=TABLE):
+    folder(root, count)
+    (root / "classes.txt").unlink()
+    (root / "class_dict.csv").write_text(table)
+    for path in (root / "masks").iterdir():
+        save(path, COLORS[mask()])
+    return root
+
+
+def reasons(root):
+    """The doctor on a folder that is not registered: file -> reason; nothing is kept of it."""
+    found = own.examine(root)
+    assert not (env.data_dir() / "datasets").exists()
+    return {remark.file: remark.reason for remark in found}
+
+
+def smooth(large):
+    return np.asarray(Image.fromarray(large).resize((30, 20), Image.Resampling.BICUBIC))
+
+
+def disc(inside, outside):
+    """A disc at eight times the size of a mask, uint8[160,240] or [160,240,3]."""
+    y, x = np.mgrid[:160, :240]
+    return np.where(((y - 80) ** 2 + (x - 120) ** 2 < 4900).reshape(160, 240, *[1] * np.ndim(inside)), inside, outside)
+
+
+def test_strange_colours_come_with_their_nearest_row(tmp_path):
+    root = colored(tmp_path / "d")
+    wrong = COLORS[mask()]
+    wrong[:2], wrong[2] = (64, 192, 128), (253, 0, 0)
+    save(root / "masks" / "001.png", wrong)
+    assert "(64, 192, 128) on 60 pixels = #40c080 (157 off Tree); (253, 0, 0)" in reasons(root)["001.png"]
+    first, second = own.strange_colors(root)
+    assert (first.file, first.color, first.pixels, first.hex) == ("001.png", (64, 192, 128), 60, "#40c080")
+    assert (second.nearest.name, second.distance) == ("Building", 2.0)
+    assert own.strange_colors(folder(tmp_path / "ids", 3)) == []
+
+
+def test_smoothed_masks_are_called_so_and_their_colours_not_listed_all(tmp_path):
+    root = colored(tmp_path / "d")
+    save(root / "masks" / "001.png", smooth(disc(COLORS[1], COLORS[0]).astype(np.uint8)))
+    reason = reasons(root)["001.png"]
+    assert "anti-aliased or resized with smoothing; export without it" in reason and len(reason) < 300
+    save(folder(tmp_path / "ids", 4) / "masks" / "001.png", smooth(disc(200, 0).astype(np.uint8)))
+    reason = reasons(tmp_path / "ids")["001.png"]
+    assert "anti-aliased or resized with smoothing; export without it" in reason and len(reason) < 300
+
+
+def test_a_jpeg_mask_is_told_once_with_the_remedy(tmp_path):
+    root = folder(tmp_path / "d", 4, levels=(0, 1))
+    for text in ("classes", "colours"):
+        (root / "masks" / "001.png").unlink(missing_ok=True)
+        Image.fromarray(RNG.integers(0, 9, (20, 30), dtype=np.uint8)).save(root / "masks" / "001.jpg")
+        (remark,) = [r for r in own.examine(root) if r.file == "001.jpg"]
+        assert "JPEG has blurred them; export the mask as PNG" in remark.reason and remark.bad, text
+        root = colored(tmp_path / "colours")
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_white_on_black_of_two_classes_is_not_void(tmp_path, registered):
+    root = folder(tmp_path / "d", 4, (0, 255), "bg\ncat\n")
+    assert "if it is 'cat', register with levels={0: 'bg', 255: 'cat'}" in reasons(root)["000.png"]
+    own.register(root, "mine", levels={0: "bg", 255: "cat"} if registered else {0: "bg", 1: "cat", 255: ""})
+    assert all("only one class" in remark.reason for remark in said().values()) and bool(said()) != registered
+
+
+def test_one_mapping_is_proposed_for_all_masks(tmp_path):
+    root = folder(tmp_path / "d", 4, (0, 127, 254))
+    save(root / "masks" / "001.png", mask((127, 254)))
+    save(root / "masks" / "002.png", mask((254,)))
+    mapping = "levels={0: 'sky', 127: 'house', 254: 'tree'}"
+    assert [mapping in reason for reason in reasons(root).values()] == [True] * 4
+    (root / "masks" / "003.png").unlink()
+    Image.fromarray(mask() * 100).save(root / "masks" / "003.jpg", quality=60)  # what blurs one mask hides no mapping
+    assert [mapping in reason for _, reason in sorted(reasons(root).items())] == [True] * 3 + [False]
+    row = own.register(root, "mine")
+    item = next(item for item in own.list_own(root).items if item.id == "002")
+    with pytest.raises(DataError, match="own.examine says which levels all masks have"):
+        own.read_own(item, row)
+
+
+def test_void_among_the_classes_is_no_class(tmp_path):
+    root = folder(tmp_path / "d", 4, (0, 1, 2, 255), "Void\nhouse\ntree\n")
+    row = own.register(root, "mine")
+    assert row.classes == ("house", "tree") and said() == {}
+    assert own.read_own(own.list_own(root).items[0], row)[0, [0, 8, 16, 24]].tolist() == [255, 0, 1, 255]
+    row = own.register(colored(tmp_path / "c", table=TABLE.replace("Tree", "Unlabelled")), "mine")
+    assert row.classes == ("sky", "Building")
+
+
+@pytest.mark.parametrize("text", ["\ufeffsky\r\n\r\nhouse\r\ntree\r\n\r\n", "sky\nhouse \n tree"])
+def test_blank_lines_boms_and_line_ends_are_no_matter(tmp_path, text):
+    root = folder(tmp_path / "d", 4)
+    (root / "classes.txt").write_bytes(text.encode())
+    assert own.register(root, "mine").classes == ("sky", "house", "tree")
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        (TABLE + "Door,255,0,0\n", "'Building' and 'Door' have the same colour"),
+        (TABLE + ",1,2,3\n", r"the colour \(1, 2, 3\) has no name"),
+        (TABLE.replace("name,r,g,b", "name,b,g,r"), "heading has b, g, r; put the columns in the order name,r,g,b"),
+        (TABLE.replace(",", ";"), "line 2 is no `name,r,g,b`"),
+        ("name,r,g,b\nvoid,0,0,255\n", "0 classes besides void"),
+        ("Tür,0,0,255\n", "class_dict.csv: is not UTF-8; save it again"),
+    ],
+)
+def test_tables_that_would_mislead_are_refused(tmp_path, table, match):
+    root = colored(tmp_path / "d")
+    (root / "class_dict.csv").write_bytes(table.encode("latin-1"))
+    with pytest.raises(DataError, match=match):
+        own.register(root, "mine")
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "LA", "I;16"])
+def test_ids_are_read_of_every_mode(tmp_path, mode):
+    root = folder(tmp_path / "d", 4)
+    for path in (root / "masks").iterdir():
+        picture = Image.fromarray(mask().astype(np.uint16) if mode == "I;16" else mask())
+        if mode == "P":
+            picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+        (picture if mode in ("P", "I;16") else picture.convert(mode)).save(path)
+    assert reasons(root) == {}
+
+
+def test_ids_for_colours_colours_for_ids_and_transparency_are_told_apart(tmp_path):
+    root = colored(tmp_path / "d")
+    save(root / "masks" / "000.png", mask())
+    clear = np.dstack([COLORS[mask()], np.full((20, 30), 255, np.uint8)])
+    clear[:2] = 0
+    save(root / "masks" / "001.png", clear)
+    found = reasons(root)
+    assert "they look like ids; replace class_dict.csv by classes.txt" in found["000.png"]
+    assert "60 pixels are transparent; fill them" in found["001.png"]
+    save(folder(tmp_path / "ids", 4) / "masks" / "001.png", COLORS[mask()])
+    assert "or replace classes.txt by class_dict.csv" in reasons(tmp_path / "ids")["001.png"]
+
+
+@pytest.mark.parametrize("make", [folder, colored])
+def test_swapped_folders_are_seen(tmp_path, make):
+    root = make(tmp_path / "d", 4)
+    for old, new in (("images", "x"), ("masks", "images"), ("x", "masks")):
+        (root / old).rename(root / new)
+    assert "is a photo, and 000.png in images/ is its mask: exchange images/ and masks/" in reasons(root)["000.jpg"]
+
+
+@pytest.mark.parametrize(("name", "there"), [("Masks", "Masks/"), ("labels", "labels/"), (None, "none"), ("", "")])
+def test_a_folder_without_images_and_masks_is_refused(tmp_path, name, there):
+    root = tmp_path / "d"
+    if name:
+        (folder(root, 2) / "masks").rename(root / name)
+    elif name is None:
+        root.mkdir()
+    with pytest.raises(DataError, match="d: is no folder" if name == "" else f"no images/ beside masks/ .*{there}"):
+        own.register(root, "mine")
+
+
+def test_names_that_do_not_fit_are_helped_on(tmp_path):
+    root = folder(tmp_path / "d", 6)
+    for number, name in enumerate(("000_gt.png", "001_mask.png", "002_MASK.PNG", "003.npy")):
+        (root / "masks" / f"{number:03}.png").rename(root / "masks" / name)
+    for kind, suffix in (("images", "jpg"), ("masks", "png")):
+        (root / kind / f"004.{suffix}").rename(root / kind / f"left_L.{suffix}")
+    save(root / "images" / "005.png", photo())
+    found = reasons(root)
+    assert "if it is the mask of 000.jpg, call it 000.png" in found["000_gt.png"]
+    assert "is no picture" in found["003.npy"] and "same name as 005.jpg" in found["005.png"]
+    assert set(found) == {"000_gt.png", "000.jpg", "003.npy", "003.jpg", "005.png"}
+    for path in (root / "masks").iterdir():
+        path.unlink()
+    assert "no image has a mask" in reasons(root)["d"]
+
+
+def test_splits_that_count_from_one_each_are_no_twins_but_the_same_photo_is(tmp_path):
+    root = tmp_path / "d"
+    for split in ("train", "val", "test"):
+        for number in range(3):
+            save(root / split / "images" / f"{number}.png", photo())
+            save(root / split / "masks" / f"{number}.png", mask())
+    (root / "classes.txt").write_text("a\nb\nc")
+    assert reasons(root) == {} and {item.id for item in own.list_own(root).items} >= {"train_0", "val_0", "test_2"}
+    (root / "train/images/1.png").write_bytes((root / "test/images/2.png").read_bytes())
+    assert "same photo as 2.png in test; kept in test alone" in reasons(root)["1.png"]
+
+
+def test_turned_photos_void_masks_and_damaged_photos_are_named(tmp_path):
+    root, exif = folder(tmp_path / "d", 5), Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(photo()).save(root / "images" / "000.jpg", exif=exif)
+    save(root / "masks" / "001.png", np.ascontiguousarray(mask().T))
+    save(root / "masks" / "002.png", mask((255,)))
+    (root / "images" / "003.jpg").write_bytes((root / "images" / "003.jpg").read_bytes()[:300])
+    found = reasons(root)
+    assert "turned by EXIF (3): look at both" in found["000.png"] and "turned by 90 degrees" in found["001.png"]
+    assert "nothing but void" in found["002.png"] and "cannot be read as a photo" in found["003.jpg"]

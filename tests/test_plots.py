@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.patches import Rectangle
 
-from helpers import catalog, plots, unet
+from helpers import catalog, own, plots, unet
 from helpers.errors import DataError
 
 HELEN = catalog.dataset("helen")
@@ -182,3 +182,31 @@ def test_every_axes_of_the_curves_lies_within_the_figure():
         for axes in figure.axes:
             assert axes.bbox.y0 > 0 and axes.bbox.y1 < figure.bbox.height - 20  # room for a legend
     assert [axes.get_ylabel() for axes in plots.curves(rows, HELEN).axes][2] == "validation\naccuracy"
+
+
+def test_swatches_show_a_colour_of_several_files_once_beside_its_nearest():
+    building, sky = catalog.Row("Building", (128, 0, 0), "b"), catalog.Row("Sky", (128, 128, 128), "s")
+    rows = [own.Strange(f"{i}.png", (64, 192, 128), 700, sky, 91.0) for i in range(2)]
+    figure = plots.swatches([own.Strange("c.png", (130, 0, 0), 900, building, 2.0), *rows])
+    shown = texts(figure)
+    assert shown[3:] == [
+        *("64, 192, 128   #40c080", "1,400 px in 2 files", "Sky, 91 off", "a class missing from the table?"),
+        *("130, 0, 0   #820000", "900 px in c.png", "Building, 2 off", "most likely Building: repaint it"),
+    ]
+    faces = [tuple(np.rint(255 * np.array(patch.get_facecolor()[:3])).astype(int)) for patch in figure.axes[0].patches]
+    assert faces == [(64, 192, 128), (128, 128, 128), (130, 0, 0), (128, 0, 0)]
+    many = [own.Strange("a.png", (i, 0, 0), 99 - i, building, 128.0 - i) for i in range(15)]
+    assert len(plots.swatches(many).axes[0].patches) == 24 and "and 3 more" in texts(plots.swatches(many))
+    assert any("is in the table" in text.get_text() for text in plots.swatches([]).texts)
+
+
+def test_no_text_of_the_swatches_is_cut_or_lies_on_another():
+    row = catalog.Row("A_very_long_class_name_of_someone", (1, 2, 3), "x")
+    rows = [
+        own.Strange("a_very_long_file_name_of_someone.png", (255, 255, i), 10**7, row, 1e2 * (i % 2)) for i in range(13)
+    ]
+    figure = plots.swatches(rows)
+    figure.canvas.draw()
+    extents = [text.get_window_extent().shrunk(0.98, 0.9) for text in figure.axes[0].texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(extents) for b in extents[i + 1 :])
+    assert all(0 <= box.x0 and box.x1 <= figure.bbox.width and box.y0 >= 0 for box in extents)
