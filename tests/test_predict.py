@@ -1,4 +1,12 @@
-"""Photos of any size in, label maps of their own size out."""
+"""Photos of any size in, label maps of their own size out; and the network as ONNX."""
+
+import errno
+import json
+import re
+import sys
+import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -6,14 +14,30 @@ import tiny
 import torch
 from PIL import Image
 
-from helpers import augment, checkpoint, controls, masks, predict, preprocess, unet
+from helpers import augment, catalog, checkpoint, controls, files, masks, predict, preprocess, unet
+from helpers.errors import DataError, UNetError
+
+
+@torch.no_grad()
+def segmenter_of(flip=False, **changes):
+    """An untrained Segmenter that tells all its classes apart: a new network answers with one, whatever it sees."""
+    torch.manual_seed(0)
+    settings = tiny.settings(**changes)
+    model = unet.build(settings, 11)
+    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.running_mean.uniform_(-0.5, 0.5)
+        norm.running_var.uniform_(0.2, 0.5)
+    segmenter = predict.Segmenter(model, settings, "cpu", flip)
+    seen = segmenter.logits([photo(*settings.shape)])
+    model.out.weight /= seen.std((0, 2, 3))[:, None, None, None]
+    model.out.bias.copy_((model.out.bias - seen.mean((0, 2, 3))) / seen.std((0, 2, 3)))
+    assert len(np.unique(segmenter.predict([photo(*settings.shape)]))) > 5
+    return segmenter
 
 
 @pytest.fixture(scope="module")
 def parser():
-    torch.manual_seed(0)
-    settings = tiny.settings()
-    return predict.Segmenter(unet.build(settings, 11), settings, "cpu")
+    return segmenter_of()
 
 
 def photo(height, width, seed=0):
@@ -53,6 +77,14 @@ def test_enlarging_moves_the_border_to_where_the_logits_are_equal():
     assert predict.enlarge(logits, (1, 100)).tolist() == [[0] * 65 + [1] * 35]
 
 
+@pytest.mark.parametrize("size", [(1, 1), (9, 7), (40, 333)])
+def test_enlarging_by_channels_is_enlarging_whole(size):
+    logits = torch.randn(31, 9, 7)
+    logits[3] = logits[17]  # of equal ones the first
+    whole = torch.nn.functional.interpolate(logits[None], size, mode="bilinear", align_corners=False)
+    assert (predict.enlarge(logits, size) == whole.argmax(1)[0].numpy()).all()
+
+
 def test_very_large_photos_are_enlarged_in_two_steps():
     logits = torch.zeros(2, 2, 2)
     logits[1, :, 1] = 1  # right half
@@ -68,7 +100,7 @@ def test_a_folder_is_predicted_and_a_broken_photo_reported(parser, tmp_path, cap
     (tmp_path / "p2.jpg").write_bytes(b"no photo")
     assert predict.main([str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path / "w.pt")]) == 1
     said = capsys.readouterr()
-    assert "left out: p2.jpg" in said.err and "4 label maps" in said.out
+    assert "left out: p2.jpg" in said.err and re.search(r"4 label maps in .+, \d+\.\d images/s\n$", said.out)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"p{i}.png" for i in (0, 1, 3, 4)]
     assert masks.read_label(tmp_path / "out" / "p3.png", 11).shape == (43, 50)
 
@@ -94,6 +126,255 @@ def test_an_empty_folder_and_bad_weights_are_said(tmp_path, capsys):
     Image.fromarray(photo(20, 20)).save(tmp_path / "a.jpg")
     assert predict.main([str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path / "none.pt")]) == 1
     assert "none.pt: cannot be read" in capsys.readouterr().err
+
+
+# Many photos: decoding, network and writing overlap
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten photos of ten sizes, one of them broken: name -> file."""
+    paths = {f"p{i}": tmp_path / f"p{i}.png" for i in range(10)}
+    for i, path in enumerate(paths.values()):
+        Image.fromarray(photo(20 + 7 * i, 90 - 5 * i, i)).save(path)
+    paths["p6"].write_bytes(b"no photo")
+    return paths
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_folder_gets_what_its_batches_get_one_by_one(parser, folder, tmp_path, batch, flip):
+    """The same photos in the same batches, so the same bits: other batch sizes may add up in another order."""
+    segmenter, out, names = predict.Segmenter(parser.model, parser.settings, "cpu", flip), tmp_path / "out", [*folder]
+    assert list(predict.predict_files(segmenter, folder, out, batch)) == ["p6"]
+    assert len(list(out.iterdir())) == 9
+    for chunk in (names[i : i + batch] for i in range(0, 10, batch)):
+        good = {n: files.read_photo(folder[n]) for n in chunk if n != "p6"}
+        for name, label in zip(good, segmenter.predict(list(good.values())) if good else [], strict=True):
+            assert (masks.read_label(out / f"{name}.png", 11) == label).all()
+
+
+def test_no_photos_are_no_fault(parser, tmp_path):
+    assert predict.predict_files(parser, {}, tmp_path / "out") == {}
+
+
+class Census:
+    """How many of the arrays shown to it are alive, and how many were at most."""
+
+    def __init__(self):
+        self.alive, self.most, self.lock = 0, 0, threading.Lock()
+
+    def add(self, array):
+        with self.lock:
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+        weakref.finalize(array, self.leave)
+        return array
+
+    def leave(self):
+        with self.lock:
+            self.alive -= 1
+
+
+def test_memory_does_not_grow_with_the_folder(parser, tmp_path, monkeypatch):
+    """However slow the writing, two batches of photos and one of label maps are alive."""
+    photos, labels, enlarge, write = Census(), Census(), predict.enlarge, masks.write_label
+    monkeypatch.setattr(files, "read_photo", lambda path: photos.add(photo(30, 30)))
+    monkeypatch.setattr(predict, "enlarge", lambda *one: labels.add(enlarge(*one)))
+    monkeypatch.setattr(masks, "write_label", lambda *one: (time.sleep(0.01), write(*one)))
+    assert not predict.predict_files(parser, {f"p{i}": tmp_path / f"p{i}" for i in range(40)}, tmp_path / "out", 4)
+    assert len(list((tmp_path / "out").iterdir())) == 40
+    assert 4 <= photos.most <= 2 * 4 and labels.most <= 4
+    assert photos.alive == labels.alive == 0
+
+
+def test_a_batch_is_written_while_the_network_works_on_the_next(parser, folder, tmp_path, monkeypatch):
+    second, met, calls, logits, write = threading.Event(), [], [], parser.logits, masks.write_label
+
+    def network(photos):
+        calls.append(len(photos))
+        if len(calls) == 2:
+            second.set()
+        return logits(photos)
+
+    def wait(*one):
+        met.append(second.wait(10))
+        write(*one)
+
+    monkeypatch.setattr(parser, "logits", network)
+    monkeypatch.setattr(masks, "write_label", wait)
+    predict.predict_files(parser, folder, tmp_path / "out", 2)
+    assert calls == [2, 2, 2, 1, 2] and met == [True] * 9
+
+
+def test_the_bar_counts_what_is_written_or_left_out(parser, folder, tmp_path, monkeypatch):
+    out, counts = tmp_path / "out", []
+
+    class Bar:
+        def __init__(self, total, desc):
+            assert total == 10
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def update(self, count=1):
+            counts.append(count)
+            assert sum(counts) <= len(list(out.glob("*.png"))) + 1  # one is broken
+
+    monkeypatch.setattr(predict, "tqdm", Bar)
+    predict.predict_files(parser, folder, out, 3)
+    assert sum(counts) == 10
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_label_map(parser, folder, tmp_path, monkeypatch):
+    room, out = iter([True] * 3), tmp_path / "out"
+
+    def sync(file):
+        if not next(room, False):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", sync)
+    with pytest.raises(DataError, match=r"p\d.png: cannot be written \(No space left on device\); make room"):
+        predict.predict_files(parser, folder, out, 2)
+    written = sorted(p.name for p in out.iterdir())
+    assert len(written) == 3 and all(re.fullmatch(r"p\d\.png", name) for name in written)
+    assert all(masks.read_label(out / name, 11).size for name in written)
+
+
+# The mirror image
+
+
+class Ruler(torch.nn.Module):
+    """A network whose output is known: channel c is 100 c + red + 1000 times the column."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x):
+        columns = 1000.0 * torch.arange(x.shape[-1])
+        return torch.stack([100.0 * c + x[:, 0] + columns for c in range(self.classes)], 1)
+
+
+@pytest.mark.parametrize("dataset", ["helen", "pets"])
+def test_the_mirror_image_s_columns_and_classes_are_turned_back(dataset):
+    """pets has no left and right: only its columns are turned."""
+    settings = catalog.settings(dataset, "tuned", "smoke", size=16, columns=24, depth=2, mean=0.0, std=1.0)
+    row = catalog.dataset(dataset)
+    image = np.random.default_rng(0).choice([0, 255], (16, 24, 3)).astype(np.uint8)
+    logits = predict.Segmenter(Ruler(len(row.classes)), settings, "cpu", flip=True).logits([image])
+    partner = {a: b for pair in row.swaps for a, b in (pair, pair[::-1])}
+    expected = [50.0 * (c + partner.get(c, c)) + image[..., 0] / 255 + 500 * 23 for c in range(len(row.classes))]
+    assert (logits[0].numpy() == np.stack(expected)).all()
+    assert len(partner) == (4 if dataset == "helen" else 0)
+
+
+@pytest.mark.parametrize("columns", [0, 48])
+def test_with_flip_a_mirrored_photo_gets_the_mirrored_label_map(columns):
+    """To the bit: both are the same two numbers' sum, and at the network's own size nothing is resized."""
+    once, twice = (segmenter_of(flip, columns=columns) for flip in (False, True))
+    image = photo(32, columns or 32, 1)
+    mirrored = np.ascontiguousarray(image[:, ::-1])
+
+    def expected(segmenter):
+        label = torch.from_numpy(segmenter.predict([image])[0])[None]
+        return augment.flip(torch.zeros(1, 1, 1, 3), label, segmenter.dataset.swaps)[1][0].numpy()
+
+    assert (twice.predict([mirrored])[0] == expected(twice)).all()
+    assert not (once.predict([mirrored])[0] == expected(once)).all()
+
+
+def test_flip_on_the_command_line(parser, tmp_path):
+    checkpoint.write_export(tmp_path / "w.pt", parser.model.state_dict(), parser.settings, {}, "noise")
+    image = photo(32, 32)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    assert predict.main([str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path / "w.pt"), "--flip"]) == 0
+    (expected,) = predict.load(tmp_path / "w.pt", flip=True).predict([image])
+    assert (masks.read_label(tmp_path / "out" / "a.png", 11) == expected).all()
+
+
+# ONNX
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(up="transpose", norm="batch"),
+        dict(up="nearest", norm="none", slope=0.0),
+        dict(up="bilinear", norm="batch", mean=0.0, std=1.0),
+        dict(size=50, columns=70, norm="none", flip=True),  # an odd side on the way: the skip is larger
+    ],
+)
+def test_another_runtime_gives_the_same_logits(changes, tmp_path):
+    import onnx
+    import onnxruntime
+
+    segmenter, path = segmenter_of(**changes), tmp_path / "new" / "net.onnx"
+    predict.to_onnx(segmenter, path)
+    onnx.checker.check_model(str(path), full_check=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for batch in (1, 3):
+        photos = np.stack([photo(*segmenter.settings.shape, seed) for seed in range(batch)])
+        expected = segmenter.logits(list(photos)).numpy()
+        (logits,) = session.run(["logits"], {"photo": photos})
+        assert logits.dtype == np.float32 and logits.shape == expected.shape
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+        assert (logits.argmax(1) == expected.argmax(1)).mean() >= 0.999
+
+
+def test_the_file_says_what_it_holds_and_nothing_of_this_machine(tmp_path, capsys):
+    import onnx
+
+    segmenter = segmenter_of()
+    checkpoint.write_export(tmp_path / "w.pt", segmenter.model.state_dict(), segmenter.settings, {}, "noise")
+    assert predict.main(["--to-onnx", str(tmp_path / "n.onnx"), "--weights", str(tmp_path / "w.pt")]) == 0
+    assert "n.onnx" in capsys.readouterr().out
+    predict.to_onnx(tmp_path / "w.pt", tmp_path / "same.onnx")
+    assert (tmp_path / "same.onnx").read_bytes() == (tmp_path / "n.onnx").read_bytes()
+    model, row = onnx.load(tmp_path / "n.onnx"), segmenter.dataset
+    told = {p.key: p.value for p in model.metadata_props}
+    assert told.pop("dataset") == "helen"
+    colors = [list(color) for color in row.colors]
+    assert {k: json.loads(v) for k, v in told.items()} == {
+        "classes": list(row.classes),
+        "colors": colors,
+        "size": [32, 32],
+    }
+    assert model.opset_import[0].version == predict.OPSET
+    content = (tmp_path / "n.onnx").read_bytes()
+    assert not any(word in content for word in (b".py", str(tmp_path).encode(), b"stack_trace"))
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_a_missing_package_is_named_with_its_remedy(parser, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UNetError, match="pip install onnx onnxscript"):
+        predict.to_onnx(parser, tmp_path / "n.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_network_that_was_there(parser, tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "n.onnx").write_bytes(b"old")
+    monkeypatch.setattr(predict, "onnx_bytes", lambda segmenter: b"new")
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(UNetError, match=r"n.onnx: cannot be written \(No space"):
+        predict.to_onnx(parser, tmp_path / "n.onnx")
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["photos"], ["photos", "out", "--to-onnx", "n.onnx"], ["p", "--to-onnx", "n"]]
+)
+def test_the_command_does_one_thing(arguments, capsys):
+    with pytest.raises(SystemExit):
+        predict.main(arguments)
+    assert "give PHOTOS_DIR and OUT_DIR, or --to-onnx FILE" in capsys.readouterr().err
 
 
 def test_the_upload_widget_takes_both_forms_of_value(parser):
