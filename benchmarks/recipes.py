@@ -24,7 +24,7 @@ def trained(recipe: str) -> Trainer:
     settings = catalog.settings(env.chosen_dataset(), recipe, env.chosen_scale())
     run = f"benchmark-{recipe}-{settings.scale}-{env.source()}"
     trainer = Trainer(settings, preprocess.open_arrays(settings.dataset, settings.shape), run).fit(settings.epochs)
-    if trainer.epoch < settings.epochs:
+    if trainer.epoch < settings.epochs and not trainer.ended_early:
         raise SystemExit("interrupted: run it again to go on")
     return trainer
 

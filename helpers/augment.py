@@ -28,6 +28,19 @@ def to_ids(labels: Tensor) -> Tensor:
     return labels.to(torch.int64)
 
 
+def halve(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """uint8[B,H,W,3], uint8[B,H,W] -> half as many rows and columns: means of 2 x 2 pixels, and one of their four ids.
+
+    Of the ids alternately the upper left and the lower right one, so that on the whole no outline moves.
+    """
+    rows, columns = labels.shape[1] // 2 * 2, labels.shape[2] // 2 * 2
+    x = images[:, :rows, :columns].permute(0, 3, 1, 2).float()
+    means = F.avg_pool2d(x, 2).add_(0.5).to(torch.uint8).permute(0, 2, 3, 1)
+    first, last = labels[:, 0:rows:2, 0:columns:2], labels[:, 1:rows:2, 1:columns:2]
+    row, column = (torch.arange(side // 2, device=labels.device) for side in (rows, columns))
+    return means, torch.where((row[:, None] + column) % 2 == 1, last, first)
+
+
 def swap_table(swaps: tuple[tuple[int, int], ...]) -> Tensor:
     """Pairs of ids that trade places in a mirror -> uint8[256] lookup table."""
     table = torch.arange(256, dtype=torch.uint8)

@@ -1,9 +1,13 @@
-"""Losses on logits f32[B,C,H,W] and targets int64[B,H,W] with ids in [0,C) or 255 (void, left out)."""
+"""Losses on logits f32[B,C,H,W] and targets int64[B,H,W] with ids in [0,C) or 255 (void, left out).
+
+Each is made of sums and counts over the batch, which `parallel.pool` adds up where several processes share a batch.
+"""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import parallel
 from .masks import VOID
 
 
@@ -32,10 +36,13 @@ def class_sums(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def dice_seed(logits: Tensor, target: Tensor) -> Tensor:
     """The write-up's Dice -> scalar in [0, B*C]: sum over images and classes of 1 - pt / (.7 p + .3 t + 1e-7).
 
-    A class that an image lacks adds 1 and no gradient. Source: the project's write-up, after J. Jordan.
+    A class that an image lacks adds 1 and no gradient; an image that is void all over adds nothing.
+    Source: the project's write-up, after J. Jordan.
     """
     overlap, predicted, truth = class_sums(logits, target)
-    return (1 - overlap / (0.7 * predicted + 0.3 * truth + 1e-7)).sum()
+    lost = 1 - overlap / (0.7 * predicted + 0.3 * truth + 1e-7)
+    whole = truth.sum(1, keepdim=True) > 0
+    return parallel.pool((lost * whole).sum()[None])[0]
 
 
 def dice(logits: Tensor, target: Tensor) -> Tensor:
@@ -43,13 +50,19 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     overlap, predicted, truth = class_sums(logits, target)
     present = truth > 0
     terms = 1 - 2 * overlap / (predicted + truth).clamp_min(1e-7)
-    return (terms * present).sum() / present.sum().clamp_min(1)
+    return ratio((terms * present).sum(), present.sum())
+
+
+def ratio(lost: Tensor, count: Tensor) -> Tensor:
+    """Sum and count of this process's images -> the mean over the whole batch; 0 where there is nothing to count."""
+    lost, count = parallel.pool(torch.stack((lost, count.to(lost.dtype))))
+    return lost / count.clamp_min(1)
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean cross-entropy over the pixels that are not void -> scalar >= 0 (0 if all are void)."""
     total = F.cross_entropy(logits.float(), target, ignore_index=VOID, reduction="sum")
-    return total / (target != VOID).sum().clamp_min(1)
+    return ratio(total, (target != VOID).sum())
 
 
 def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -61,7 +74,7 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     ids, seen = ids_and_seen(target)
     zeros = nll.new_zeros(logits.shape[:2])
     total, count = zeros.scatter_add(1, ids, nll), zeros.scatter_add(1, ids, seen)
-    return (total / count.clamp_min(1)).sum() / (count > 0).sum().clamp_min(1)
+    return ratio((total / count.clamp_min(1)).sum(), (count > 0).sum())
 
 
 def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
@@ -85,7 +98,7 @@ def focus(ce: Tensor) -> Tensor:
 def focal(logits: Tensor, target: Tensor) -> Tensor:
     """Mean of `focus` over the pixels that are not void -> scalar >= 0 (0 if all are void)."""
     nll = F.cross_entropy(logits.float(), target, ignore_index=VOID, reduction="none")  # 0 on void
-    return focus(nll).sum() / (target != VOID).sum().clamp_min(1)
+    return ratio(focus(nll).sum(), (target != VOID).sum())
 
 
 def focal_seed(logits: Tensor, target: Tensor) -> Tensor:

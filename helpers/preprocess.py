@@ -17,7 +17,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from . import catalog, env, files, masks
+from . import catalog, env, files, masks, parallel
 from .errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -168,7 +168,10 @@ def class_shares(arrays: Arrays, classes: int) -> np.ndarray:
 
 
 class Samples(Dataset):
-    """Whole batches: sample numbers int64[B] -> images uint8[B,S,S,3], labels uint8[B,S,S], the numbers."""
+    """Whole batches: sample numbers int64[B] -> images uint8[b,S,T,3], labels uint8[b,S,T], and all the numbers.
+
+    Of several processes each takes its share of every batch, b = B / processes; alone b = B.
+    """
 
     def __init__(self, arrays: Arrays):
         self.arrays = arrays
@@ -177,7 +180,10 @@ class Samples(Dataset):
         return len(self.arrays)
 
     def __getitem__(self, numbers: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-        images, labels = self.arrays.images[numbers], self.arrays.labels[numbers]
+        own, counts = parallel.share(numbers)
+        images, labels = self.arrays.images[own], self.arrays.labels[own]
+        if not counts:
+            labels = np.full_like(labels, masks.VOID)
         return torch.from_numpy(np.asarray(images)), torch.from_numpy(np.asarray(labels)), numbers
 
 

@@ -25,10 +25,11 @@ class Signals:
     An optimizer step that a KeyboardInterrupt cuts in two leaves weights and moments of different steps, so the
     loop looks at `asked` after each step instead. A SIGTERM is sent on when it is left: the process ends as it was
     told to, only later. Outside the main thread signals do not arrive: nothing is changed.
+    patient: no SIGINT raises. torchrun hands Ctrl-C on to processes that the terminal has told already.
     """
 
-    def __init__(self):
-        self.asked = False
+    def __init__(self, patient: bool = False):
+        self.asked, self.patient = False, patient
         self.terminated = False
         self.old: dict[int, object] = {}
 
@@ -50,7 +51,7 @@ class Signals:
         """The handler: remember the first, raise at the second SIGINT."""
         if number == signal.SIGTERM:
             self.terminated = True
-        elif self.asked:
+        elif self.asked and not self.patient:
             raise KeyboardInterrupt
         self.asked = True
 

@@ -1,6 +1,7 @@
 """The notebooks' training without a notebook: `python -m helpers.train --scale demo --set lr=5e-4`.
 
-Works on the data that notebook 01, or `python -m helpers.restructure`, prepared.
+Works on the data that notebook 01, or `python -m helpers.restructure`, prepared. On several GPUs, or processes:
+`torchrun --nproc-per-node 2 -m helpers.train ...`; the batch is the whole batch, of which each process takes its share.
 """
 
 import argparse
@@ -8,7 +9,7 @@ import dataclasses
 import sys
 from collections.abc import Callable
 
-from . import catalog, env, preprocess
+from . import catalog, env, parallel, preprocess
 from .errors import UNetError
 from .trainer import Trainer
 
@@ -44,13 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", default=env.chosen_dataset())
     parser.add_argument("--recipe", default="tuned", help="tuned or seed")
     parser.add_argument("--scale", default=env.chosen_scale(), help="full, demo or smoke")
-    parser.add_argument("--run", help="the run's name: a new one starts afresh")
+    # two names: torchrun takes --run for its own --run-path
+    parser.add_argument("--run", "--run-name", help="the run's name: a new one starts afresh")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting; repeatable")
     options = parser.parse_args(arguments)
     try:
         settings = catalog.settings(options.dataset, options.recipe, options.scale, **changes(options.set))
-        trainer = Trainer(settings, preprocess.open_arrays(settings.dataset, settings.shape), options.run)
-        trainer.fit(settings.epochs)
+        with parallel.processes():
+            arrays = parallel.in_turns(lambda: preprocess.open_arrays(settings.dataset, settings.shape))
+            trainer = Trainer(settings, arrays, options.run)
+            trainer.fit(settings.epochs)
     except UNetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

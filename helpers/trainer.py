@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import catalog, checkpoint, env, files, metrics, preprocess, steering, stepping, sweep, unet
-from .augment import Augment, to_float, to_ids
+from . import catalog, checkpoint, env, files, metrics, parallel, preprocess, steering, stepping, sweep, unet
+from .augment import Augment, halve, to_float, to_ids
 from .errors import CheckpointError, TrainingError
 
 # A checkpoint goes on with no other network, optimizer or order of the data; all else may be changed on the way.
@@ -29,6 +29,7 @@ CHECK = 10  # steps between two readings of the loss from the device
 SAVE_EVERY = 600  # seconds between two checkpoints within an epoch
 LOOK_EVERY = 2  # seconds between two looks for control.json
 FORMAT = 2  # of the checkpoint
+STOPS = ("", "epoch", "step")  # what a training may be told, the sooner the later here
 
 
 def shape(schedule: str, t: float) -> float:
@@ -182,6 +183,8 @@ class Trainer:
     def lr_sweep(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> sweep.Sweep:
         """Losses of a copy while its rate grows from low to high, and a suggestion; nothing of this training moves."""
         self._check_idle()
+        if parallel.world() > 1:
+            raise TrainingError("lr_sweep runs in one process: call it without torchrun, and train with what it says")
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             epoch = self.epoch
@@ -201,7 +204,7 @@ class Trainer:
     def fit(self, epochs: int) -> "Trainer":
         """Train until `epochs` are done in all; a first interrupt ends it between two steps, a second one raises."""
         self._begin(epochs)
-        with steering.Signals() as signals:
+        with steering.Signals(patient=parallel.world() > 1) as signals:
             self.signals = signals
             try:
                 self._train(epochs)
@@ -281,7 +284,13 @@ class Trainer:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Only one training at a time writes into a run's folder, whatever kernel it runs in."""
+        """Only one training at a time writes into a run's folder, whatever kernel it runs in.
+
+        Of several processes that train together rank 0 alone writes.
+        """
+        if parallel.rank() > 0:
+            yield
+            return
         with checkpoint.explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.folder / ".lock")
@@ -320,8 +329,20 @@ class Trainer:
                               f"{self.epoch}; settings.but(patience=0) would go on")  # fmt: skip
                 elif self.epoch < self.target or self.seen:
                     self._pause_here()
+            except RuntimeError as error:
+                self._raise_if_left_alone(error)
+                raise
             finally:
                 self.trains_in, self.stop = None, ""
+
+    def _raise_if_left_alone(self, error: RuntimeError) -> None:
+        """Where another of several processes has died, in whatever step: save, and raise TrainingError."""
+        if parallel.world() == 1 or self.torn:
+            return
+        self.save()
+        fault = (str(error) or type(error).__name__).splitlines()[0]
+        raise TrainingError(f"another process of this training has ended ({fault:.200}). Saved at step {self.step}: "
+                            "the same command goes on from there") from error  # fmt: skip
 
     @property
     def best_epoch(self) -> int:
@@ -337,7 +358,7 @@ class Trainer:
 
     def _recover(self) -> None:
         """Before training: mend what an earlier cut or a full disk has left; see that there is a checkpoint."""
-        moved = self._look_at_last() not in (self.stamp, None)
+        (moved,) = parallel.agree(self._look_at_last() not in (self.stamp, None))
         if moved:
             self._say(f"run {self.run} was trained elsewhere since this Trainer last saw it")
         if (self.torn or moved) and not self._resume():
@@ -348,7 +369,9 @@ class Trainer:
             self.save()  # so that there is always a good state to go back to
 
     def _look_at_last(self) -> tuple | None:
-        """What tells one last.pt from another; None if there is none."""
+        """What tells one last.pt from another; None if there is none, or another process's."""
+        if parallel.rank() > 0:
+            return None
         try:
             stat = (self.folder / "last.pt").stat()
         except OSError:
@@ -365,10 +388,21 @@ class Trainer:
     def _asked(self) -> bool:
         """Whether to stop after this step."""
         epoch_over = self.stop == "epoch" and self.seen == 0
-        return self.stop == "step" or epoch_over or bool(self.signals and self.signals.asked)
+        signal = self.signals and self.signals.asked and parallel.world() == 1  # several: as _steer_together agreed
+        return self.stop == "step" or epoch_over or bool(signal)
 
     def _steer(self) -> None:
         """Obey control.json, if there is one."""
+        if parallel.world() > 1:
+            self._steer_together(True, False)
+            return
+        orders = self._read_orders()
+        if "lr" in orders:
+            self.lr = orders["lr"]
+        self.stop = orders.get("stop", self.stop)
+
+    def _read_orders(self) -> dict:
+        """What control.json says, printed."""
         self.looked = time.monotonic()
         orders, report = self.mailbox.read()
         if report:
@@ -376,12 +410,25 @@ class Trainer:
         if orders:
             told = ", ".join(f"{key} {value}" for key, value in orders.items())
             self._say(f"control.json: {told}")
-        if "lr" in orders:
-            self.lr = orders["lr"]
-        self.stop = orders.get("stop", self.stop)
+        return orders
+
+    def _steer_together(self, look: bool, save: bool) -> bool:
+        """_steer for several processes, so that all do the same after the same step; returns whether to save.
+
+        Rank 0 reads control.json; a signal may have reached any of them.
+        """
+        orders = self._read_orders() if look and parallel.rank() == 0 else {}
+        stop = "step" if self.signals and self.signals.asked else orders.get("stop", self.stop)
+        rate, stop, save = parallel.agree(orders.get("lr", 0.0), STOPS.index(stop), save)
+        if rate:
+            self.lr = rate
+        self.stop = STOPS[int(stop)]
+        return bool(save)
 
     def _say(self, line: str) -> None:
         """Print in a cell; in a thread, where a print is lost, keep the line for the panel and for wait()."""
+        if parallel.rank() > 0:
+            return
         if threading.current_thread() is self.thread:
             self.lines.append(line)
         else:
@@ -408,7 +455,9 @@ class Trainer:
         began, first = time.perf_counter(), self.seen
         self.clock = (began, self.progress)
         batches = self._batches(self.epoch, self.seen)
-        if not self.running:  # on stdout, where the epoch's line takes its place; stderr would keep an empty one
+        if (
+            not self.running and parallel.rank() == 0
+        ):  # on stdout, where the epoch's line takes its place; stderr would keep an empty one
             batches = tqdm(batches, f"epoch {self.epoch + 1}", leave=False, mininterval=1, file=sys.stdout)
         for images, labels, numbers in batches:
             self._step(images, labels, numbers)
@@ -430,10 +479,14 @@ class Trainer:
         self._finish_epoch(scores, time.perf_counter() - began)
 
     def _step(self, images: Tensor, labels: Tensor, numbers: np.ndarray) -> None:
-        """One batch, uint8[B,S,T,3] and uint8[B,S,T]: forward, backward, clip, update, average."""
+        """One batch, uint8[B,S,T,3] and uint8[B,S,T]: forward, backward, clip, update, average.
+
+        Of several processes each has its share of the images; numbers are those of the whole batch.
+        """
         try:
             with self.gate.step():
-                x, target = self._prepare(images.to(self.device), labels.to(self.device), numbers, self.epoch)
+                own, _ = parallel.share(numbers)
+                x, target = self._prepare(images.to(self.device), labels.to(self.device), own, self.epoch)
                 loss = self.stepper.backward(x, target)
                 self.torn = True
                 rate = self.lr
@@ -447,7 +500,12 @@ class Trainer:
             raise
 
     def _prepare(self, images: Tensor, labels: Tensor, numbers: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
-        """uint8 batch -> float32[B,3,S,T] normalised and int64[B,S,T], changed at random where the recipe says so."""
+        """uint8 batch -> float32[B,3,S,T] normalised and int64[B,S,T], changed at random where the recipe says so.
+
+        In the early epochs of half size: halved first.
+        """
+        if epoch < round(self.settings.early * self.settings.epochs):
+            images, labels = halve(images, labels)
         if self.settings.augment:
             return self.augment(images, labels, numbers, epoch)
         return to_float(images, self.settings.mean, self.settings.std), to_ids(labels)
@@ -457,9 +515,12 @@ class Trainer:
         if self.step % CHECK == 0:
             self._read_loss()
         now = time.monotonic()
-        if now - self.looked > LOOK_EVERY:
+        look, save = now - self.looked > LOOK_EVERY, now - self.saved_at > SAVE_EVERY
+        if parallel.world() > 1:
+            save = self._steer_together(look, save)
+        elif look:
             self._steer()
-        if now - self.saved_at > SAVE_EVERY:
+        if save:
             self.save()
         self._notify("step")
 
@@ -544,7 +605,7 @@ class Trainer:
                 matrix += metrics.confusion(network(x).argmax(1).cpu(), labels, classes)
             if self.trains_in is threading.current_thread() and self._asked():
                 raise _StoppedError
-        return metrics.measures(matrix.numpy(), self.dataset)
+        return metrics.measures(parallel.total(matrix).numpy(), self.dataset)
 
     def _finish_epoch(self, scores: dict[str, float], seconds: float) -> None:
         """The epoch's row and line, its files; from here on the next epoch is the current one."""
@@ -575,8 +636,9 @@ class Trainer:
         self._check_good()
         try:
             if merit > before:
-                with checkpoint.explained(self.folder / "best.pt"):
-                    checkpoint.write_export(self.folder / "best.pt", *self._export_parts(row))
+                if parallel.rank() == 0:
+                    with checkpoint.explained(self.folder / "best.pt"):
+                        checkpoint.write_export(self.folder / "best.pt", *self._export_parts(row))
                 self.best = merit
             self.save(merit > before)
         except BaseException:
@@ -603,10 +665,12 @@ class Trainer:
         with self.gate.visit():
             self._check_good()
             moved = self.step != self.saved  # else previous.pt would be a second copy of the same step
-            checkpoint.save(self.folder / "last.pt", self._state(), best, rotate and moved)
+            if parallel.rank() == 0:
+                checkpoint.save(self.folder / "last.pt", self._state(), best, rotate and moved)
             self.saved, self.saved_at, self.stamp = self.step, time.monotonic(), self._look_at_last()
-            with checkpoint.explained(self.folder / "history.csv"):
-                files.write_atomic(self.folder / "history.csv", self._history_csv().encode())
+            if parallel.rank() == 0:
+                with checkpoint.explained(self.folder / "history.csv"):
+                    files.write_atomic(self.folder / "history.csv", self._history_csv().encode())
 
     def _check_good(self) -> None:
         """Before anything is written: not a step cut in two, and only finite weights; else back to the last checkpoint.
@@ -658,7 +722,7 @@ class Trainer:
 
     def _resume(self) -> bool:
         """Go on from the run's newest readable checkpoint; False if it has none."""
-        found = checkpoint.latest(self.folder)
+        found = parallel.from_first(checkpoint.latest(self.folder) if parallel.rank() == 0 else None)
         if found is None:
             return False
         state, line = found

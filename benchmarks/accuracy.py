@@ -1,0 +1,200 @@
+"""What a recipe learns in the seconds that the seed's way takes: real faces and CamVid, equal time, three seeds.
+
+    RELEASE=faces python -m helpers.restructure --dataset helen --scale demo
+    RELEASE=camvid python -m helpers.restructure --dataset camvid --scale demo
+    python -m benchmarks.accuracy clock helen          # how long an epoch takes, each way; with nothing else running
+    python -m benchmarks.accuracy run helen tuned 0    # a candidate and a seed; `seed` is the seed's way
+    python -m benchmarks.accuracy table                # results/accuracy.txt of all rows
+
+Works on what notebook 01 prepared under UNET_HOME. The clock is measured once, quietly; a run is then so many epochs
+as fit into the seed's time, so that what else runs beside it changes nothing. Every run is a row of
+results/accuracy.csv; a row that is there is not run again.
+"""
+
+import argparse
+import csv
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks import yardsticks
+from benchmarks.recipes import RESULTS, machine
+from helpers import catalog, env, files, metrics, predict, preprocess
+from helpers.trainer import Trainer
+
+SEED_EPOCHS = {"helen": 12, "camvid": 20}  # of the seed's way: its time is everyone's
+ROWS, CLOCK = RESULTS / "accuracy.csv", RESULTS / "accuracy-clock.json"
+# name -> changes of `tuned`: the sieve, at half the time and one seed, and what it left over
+CANDIDATES: dict[str, dict] = {
+    "tuned": {},
+    "early-half": dict(early=0.5),
+    "early-0.7": dict(early=0.7),
+    "early-half-lr4e-3": dict(early=0.5, lr=4e-3),
+    "lr4e-3": dict(lr=4e-3),
+    "plain-aug": dict(augment=False),
+    "early-half-b8": dict(early=0.5, batch=8, lr=3e-3),
+}
+
+
+def settings_of(dataset: str, name: str, seed: int) -> catalog.Settings:
+    """A candidate's settings at demo size, its epochs not yet known."""
+    recipe, changes = ("seed", {}) if name == "seed" else ("tuned", CANDIDATES[name])
+    return catalog.settings(dataset, recipe, "demo", seed=seed, **changes)
+
+
+# --- the clock ------------------------------------------------------------------------------------------------------
+
+
+def clock(dataset: str) -> dict[str, float]:
+    """Seconds an epoch of the seed's way, of ours at full and at half size, and of building the arrays; kept."""
+    settings = settings_of(dataset, "tuned", 0)
+    pairs, classes = preprocess.pairs(dataset, "train"), len(catalog.dataset(dataset).classes)
+    began = time.perf_counter()
+    for split in ("train", "val"):
+        preprocess.build(dataset, split, settings.shape)
+    seconds = {"build": time.perf_counter() - began}
+    seed = settings_of(dataset, "seed", 0)
+    loop = yardsticks.seed_way(yardsticks.network(seed, classes), 4, torch.device("cpu"))
+    batches = yardsticks.loader(pairs, seed, classes)
+    ours = {"full": trainer_of(settings, "clock-full"), "half": trainer_of(settings.but(early=0.9), "clock-half")}
+    taken: dict[str, list[float]] = {"seed": [], "full": [], "half": []}
+    for turn in range(2):  # A B C A B C
+        for name, times in taken.items():
+            began = time.perf_counter()
+            loop.epoch(batches) if name == "seed" else ours[name].fit(turn + 1)
+            times.append(time.perf_counter() - began)
+    seconds |= {name: float(np.median(times)) for name, times in taken.items()}
+    known = read_clock() | {dataset: seconds | {"machine": machine()}}
+    files.write_atomic(CLOCK, json.dumps(known, indent=1).encode())
+    return seconds
+
+
+def read_clock() -> dict:
+    """Dataset -> seconds, as `clock` kept them."""
+    return json.loads(CLOCK.read_text()) if CLOCK.exists() else {}
+
+
+def epochs_for(dataset: str, settings: catalog.Settings, share: float) -> int:
+    """How many epochs fit into `share` of the seed's time, arrays and validation counted."""
+    seconds = read_clock()[dataset]
+    epoch = settings.early * seconds["half"] + (1 - settings.early) * seconds["full"]
+    return int((share * SEED_EPOCHS[dataset] * seconds["seed"] - seconds["build"]) / epoch)
+
+
+# --- a run ----------------------------------------------------------------------------------------------------------
+
+
+def trainer_of(settings: catalog.Settings, run: str) -> Trainer:
+    """Ours on the arrays of 02."""
+    return Trainer(settings, preprocess.open_arrays(settings.dataset, settings.shape), run)
+
+
+def train(dataset: str, name: str, seed: int, share: float) -> tuple[predict.Segmenter, int]:
+    """A candidate's trained network, and its epochs."""
+    settings = settings_of(dataset, name, seed)
+    if name == "seed":
+        return seeds_way(settings, round(share * SEED_EPOCHS[dataset]))
+    settings = settings.but(epochs=epochs_for(dataset, settings, share))
+    trainer = trainer_of(settings, f"accuracy-{name}-{seed}-{share}").fit(settings.epochs)
+    if trainer.epoch < settings.epochs:
+        sys.exit("interrupted: run it again to go on")
+    return predict.load(trainer.folder / "best.pt"), settings.epochs
+
+
+def seeds_way(settings: catalog.Settings, epochs: int) -> tuple[predict.Segmenter, int]:
+    """The yardstick's training by the recipe of the dataset's own write-up; its last weights, as it has no other."""
+    classes = len(catalog.dataset(settings.dataset).classes)
+    pairs = preprocess.pairs(settings.dataset, "train")
+    if settings.dataset != "helen":  # its loss and optimiser are in our trainer alone
+        trainer = trainer_of(settings.but(epochs=epochs), f"accuracy-seed-{settings.seed}-{epochs}").fit(epochs)
+        return predict.Segmenter(trainer.network, settings), epochs
+    loop = yardsticks.seed_way(yardsticks.network(settings, classes), epochs, torch.device("cpu"))
+    batches = yardsticks.loader(pairs, settings, classes)
+    for epoch in range(epochs):
+        print(f"seed's way, epoch {epoch + 1}: loss {loop.epoch(batches):.3f}", flush=True)
+    return predict.Segmenter(loop.model, settings), epochs
+
+
+def score(segmenter: predict.Segmenter, folder: Path) -> dict[str, float]:
+    """Every score on the test photos at their labels' own sizes."""
+    dataset = segmenter.dataset
+    test = preprocess.pairs(dataset.name, "test")
+    faults = predict.predict_files(segmenter, {name: photo for name, photo, _ in test}, folder)
+    assert not faults, faults
+    _, matrices = metrics.folder_matrices(test[0][2].parent, folder, dataset, [name for name, *_ in test])
+    pooled = matrices.sum(0)
+    return metrics.measures(pooled, dataset) | {"mean of parts": metrics.mean_of_parts(pooled, dataset)}
+
+
+def read_rows() -> list[dict]:
+    """All rows so far."""
+    if not ROWS.exists():
+        return []
+    with open(ROWS, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def add_row(row: dict) -> None:
+    """Keep a row; datasets have other scores, so that the columns are all that any row has."""
+    rows = [*read_rows(), row]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [",".join(names)] + [",".join(str(row.get(name) or "") for name in names) for row in rows]
+    files.write_atomic(ROWS, ("\n".join(lines) + "\n").encode())
+
+
+def run(dataset: str, name: str, seed: int, share: float) -> None:
+    """Train, score, keep the row; nothing if it is there."""
+    key = {"dataset": dataset, "candidate": name, "seed": str(seed), "share": str(share)}
+    if any(all(row[k] == v for k, v in key.items()) for row in read_rows()):
+        return print("is there already:", *key.values())
+    segmenter, epochs = train(dataset, name, seed, share)
+    folder = env.home() / "accuracy" / f"{dataset}-{name}-{seed}-{share}"
+    scores = {k: f"{v:.4f}" for k, v in score(segmenter, folder).items()}
+    add_row(key | {"epochs": epochs, "machine": f'"{machine()}"'} | scores)
+    headline = catalog.dataset(dataset).headline
+    print(*key.values(), f"{epochs} epochs:", headline, scores[headline], "parts", scores["mean of parts"], flush=True)
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def table() -> str:
+    """Mean and spread over the seeds of every candidate and share."""
+    lines, groups = [], {}
+    for row in read_rows():
+        groups.setdefault((row["dataset"], row["share"], row["candidate"]), []).append(row)
+    for (dataset, share, name), rows in sorted(groups.items()):
+        row = catalog.dataset(dataset)
+        wanted = [row.headline, "mean of parts", "accuracy", *row.classes]
+        values = {score: np.array([float(r[score] or "nan") for r in rows]) for score in wanted}
+        cells = " ".join(f"{score} {v.mean():.4f} +- {v.std():.4f}" for score, v in list(values.items())[:3])
+        lines.append(f"{dataset:8} {share:>5} {name:20} seeds {len(rows)} epochs {rows[0]['epochs']:>3}  {cells}")
+        lines.append("    " + " ".join(f"{score} {values[score].mean():.3f}" for score in row.classes))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser.add_argument("what", choices=["clock", "run", "table"])
+    parser.add_argument("dataset", nargs="?", choices=list(SEED_EPOCHS))
+    parser.add_argument("candidate", nargs="?", choices=["seed", *CANDIDATES])
+    parser.add_argument("seed", nargs="?", type=int, default=0)
+    parser.add_argument("--share", type=float, default=1.0, help="of the seed's time")
+    options = parser.parse_args()
+    if options.what == "clock":
+        print(clock(options.dataset))
+    elif options.what == "run":
+        run(options.dataset, options.candidate, options.seed, options.share)
+    else:
+        text = f"{machine()}\n{json.dumps(read_clock())}\n{table()}\n"
+        files.write_atomic(RESULTS / "accuracy.txt", text.encode())
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Several processes that train one network: who is who, sums over all of them, and what they agree on.
+
+`torchrun --nproc-per-node N -m helpers.train` starts them. Alone, a process is rank 0 of 1 and every sum is its own.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from . import env
+from .errors import UNetError
+
+
+def rank() -> int:
+    """This process's number among all that train together; 0 alone. Only rank 0 writes and prints."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes train together; 1 alone."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[None]:
+    """Join the processes that torchrun started, each with a card of its own, or its share of the cores; else nothing.
+
+    UNetError if there are more processes on a host than cards.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield
+        return
+    local, mates = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if torch.cuda.is_available():
+        if local >= (cards := torch.cuda.device_count()):
+            raise UNetError(f"{mates} processes on a host with {cards} cards: give torchrun --nproc-per-node {cards}")
+        torch.cuda.set_device(local)
+    else:
+        torch.set_num_threads(max(1, env.cores() // mates))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def in_turns(work: Callable[[], object]) -> object:
+    """Call `work` in rank 0 first, then in one process of every other host, then in the rest: what the first of them
+    has made on a disk the others find there."""
+    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    turn, result = (0 if rank() == 0 else 1 if first else 2), None
+    for now in range(3 if world() > 1 else 1):
+        if turn == now:
+            result = work()
+        barrier()
+    return result
+
+
+def barrier() -> None:
+    """Wait for all; nothing alone."""
+    if world() > 1:
+        dist.all_reduce(torch.zeros(1))
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over all processes. Each of them computes the same loss from it, so that its gradient comes `world` times."""
+
+    @staticmethod
+    def forward(ctx, own: Tensor) -> Tensor:
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient * world()  # DistributedDataParallel takes the mean over the processes: here it is a sum
+
+
+def pool(own: Tensor) -> Tensor:
+    """Sums f32[K] of this process's images -> of all processes', with their gradient; the same alone.
+
+    A mean over a batch must be made of sums and counts over the whole batch: the mean of two means is another number.
+    """
+    return _Sum.apply(own) if world() > 1 else own
+
+
+def total(own: Tensor) -> Tensor:
+    """Whole numbers or floats of this process -> their sum over all processes, on the CPU."""
+    summed = own.cpu().clone()
+    if world() > 1:
+        dist.all_reduce(summed)
+    return summed
+
+
+def agree(*values: float) -> list[float]:
+    """The largest of each value over all processes; waits for them, not for their cards."""
+    if world() == 1:
+        return list(values)
+    largest = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest.tolist()
+
+
+@torch.no_grad()
+def average(tensors: list[Tensor]) -> None:
+    """Replace float tensors by their mean over all processes, in one message; nothing alone."""
+    if world() == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    parts = (flat / world()).split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def from_first(value: object) -> object:
+    """Rank 0's value (tensors and plain values) in every process: the others' disks may lack its files."""
+    if world() == 1:
+        return value
+    held = [value]
+    dist.broadcast_object_list(held, 0, device=torch.device("cpu"))
+    return held[0]
+
+
+def share(numbers: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Sample numbers of a batch -> this process's, and whether they count.
+
+    A process for which none is left takes part all the same, with the first one, whose label is then to be void.
+    """
+    own = numbers[rank() :: world()]
+    return (own, True) if len(own) else (numbers[:1], False)
