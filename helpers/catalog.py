@@ -242,6 +242,7 @@ class Settings:
     average: float = 0.99  # weights are averaged over about 1 / (1 - average) steps; 0: no averaging
     augment: bool = True
     precision: str = "auto"  # auto (by the device) | fp32 | bf16 | fp16 with a scaler
+    compile: bool = False  # the network through torch.compile: pays on a GPU, after a minute
     batch: int = 10  # images a step
     epochs: int = 30
     early: float = 0.0  # so large a share of the epochs, the first, sees photos of half the size: four times as fast

@@ -75,6 +75,8 @@ class Stepper:
         self.optimizer = make_optimizer(settings, self.model)
         # the same network; its backward pass takes the mean of the gradients over all processes
         self.replica = self._share() if parallel.world() > 1 else self.model
+        if settings.compile:
+            self.replica = torch.compile(self.replica)
         self.precision = pick_precision(settings.precision, device)
         self.scaler = self._make_scaler()
         self.steps = 0

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import catalog, checkpoint, env, files, metrics, parallel, preprocess, steering, stepping, sweep, unet
+from . import catalog, checkpoint, env, feed, files, metrics, parallel, preprocess, steering, stepping, sweep, unet
 from .augment import Augment, halve, to_float, to_ids
 from .errors import CheckpointError, TrainingError
 
@@ -81,6 +81,7 @@ class Trainer:
         self.run = run or run_name(settings)
         self.folder = env.run_dir(settings.dataset, self.run)
         self.device = torch.device(device or env.pick_device())
+        self.feeds = {split: feed.Feed(arrays[split], settings.batch, self.device) for split in ("train", "val")}
         shape(settings.schedule, 0)  # an unknown name is told before training
         self.stepper = stepping.Stepper(settings, len(self.dataset.classes), self.device)
         self.augment = Augment(self.dataset.swaps, settings.mean, settings.std, settings.seed)
@@ -446,9 +447,9 @@ class Trainer:
 
     # --- an epoch, a step ----------------------------------------------------------------------------------------
 
-    def _batches(self, epoch: int, seen: int = 0) -> torch.utils.data.DataLoader:
+    def _batches(self, epoch: int, seen: int = 0) -> feed.Run:
         """The training batches of an epoch, less those that were seen."""
-        return preprocess.loader(self.arrays["train"], self.settings.batch, self.settings.seed, epoch, seen)
+        return self.feeds["train"](self.settings.seed, epoch, seen)
 
     def _run_epoch(self) -> None:
         """The rest of the current epoch; at its end validation, a history row, a checkpoint and a line."""
@@ -599,10 +600,10 @@ class Trainer:
         """metrics.measures on the validation split, at training size, from one pooled matrix."""
         network, classes = network or self.network, len(self.dataset.classes)
         matrix = torch.zeros(classes, classes, dtype=torch.int64)
-        for images, labels, _ in preprocess.loader(self.arrays["val"], self.settings.batch):
+        for images, labels, _ in self.feeds["val"]():
             x = to_float(images.to(self.device), self.settings.mean, self.settings.std)
             with self.stepper.autocast():
-                matrix += metrics.confusion(network(x).argmax(1).cpu(), labels, classes)
+                matrix += metrics.confusion(network(x).argmax(1).cpu(), labels.cpu(), classes)
             if self.trains_in is threading.current_thread() and self._asked():
                 raise _StoppedError
         return metrics.measures(parallel.total(matrix).numpy(), self.dataset)

@@ -1,0 +1,102 @@
+"""Batches of uint8 on the training's device: taken there, copied through two page-locked buffers, or from the disk."""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import masks, parallel
+from .preprocess import Arrays, Batches, loader
+
+SHARE = 4  # arrays that fit into a quarter of the device's free memory live there
+
+
+def on_device(arrays: Arrays, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """Images and labels on a card, uint8, if they fit into a quarter of its free memory; else, and elsewhere, None."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    if arrays.images.nbytes + arrays.labels.nbytes > free / SHARE:
+        return None
+    return tuple(torch.from_numpy(np.asarray(part)).to(device) for part in (arrays.images, arrays.labels))
+
+
+class Feed:
+    """One split for one device: where its batches come from is decided once, when the first is asked for."""
+
+    def __init__(self, arrays: Arrays, batch: int, device: torch.device):
+        self.arrays, self.batch, self.device = arrays, batch, device
+        self.there: tuple[Tensor, Tensor] | None = None
+        self.asked = False
+
+    def __call__(self, seed: int | None = None, epoch: int = 0, seen: int = 0) -> "Run":
+        """The batches of an epoch as preprocess.loader has them, less those that were seen; images on the device."""
+        if not self.asked:
+            self.there, self.asked = on_device(self.arrays, self.device), True
+        return Run(self, seed, epoch, seen)
+
+
+class Run:
+    """An epoch's batches: images uint8[b,S,T,3], labels uint8[b,S,T] on the device, and the whole batch's numbers."""
+
+    def __init__(self, feed: Feed, seed: int | None, epoch: int, seen: int):
+        self.feed, self.seed, self.epoch, self.seen = feed, seed, epoch, seen
+
+    def batches(self) -> Batches:
+        """Which samples, in which order."""
+        return Batches(len(self.feed.arrays), self.feed.batch, self.seed, self.epoch, self.seen)
+
+    def __len__(self) -> int:
+        return len(self.batches())
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+        feed = self.feed
+        if feed.there is not None:
+            return taken(*feed.there, self.batches())
+        if feed.device.type == "cuda":
+            return copied(feed.arrays, self.batches(), feed.batch, feed.device)
+        return iter(loader(feed.arrays, feed.batch, self.seed, self.epoch, self.seen))
+
+
+def taken(images: Tensor, labels: Tensor, batches: Batches) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+    """Batches out of arrays that lie on the device: nothing but the numbers is copied."""
+    for numbers in batches:
+        own, counts = parallel.share(numbers)
+        where = torch.from_numpy(own).to(images.device, non_blocking=True)
+        part = labels[where]
+        yield images[where], part if counts else torch.full_like(part, masks.VOID), numbers
+
+
+def copied(
+    arrays: Arrays, batches: Batches, batch: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+    """Batches through two page-locked buffers that are used in turn.
+
+    While the device computes one batch, the next is gathered from the disk and copied in a stream of its own.
+    """
+    card = device.type == "cuda"
+    room = -(-batch // parallel.world())
+    shapes = [(room, *part.shape[1:]) for part in (arrays.images, arrays.labels)]
+    slots = [[torch.empty(shape, dtype=torch.uint8, pin_memory=card) for shape in shapes] for _ in range(2)]
+    stream = torch.cuda.Stream(device) if card else None
+    copies: list[torch.cuda.Event | None] = [None, None]
+    for turn, numbers in enumerate(batches):
+        own, counts = parallel.share(numbers)
+        slot = slots[turn % 2]
+        if copies[turn % 2] is not None:
+            copies[turn % 2].synchronize()  # of two batches ago: the buffer is free again
+        for part, buffer in zip((arrays.images, arrays.labels), slot, strict=True):
+            np.take(part, own, axis=0, out=buffer[: len(own)].numpy())
+        if not counts:
+            slot[1].fill_(masks.VOID)
+        with torch.cuda.stream(stream) if card else contextlib.nullcontext():
+            moved = [buffer[: len(own)].to(device, non_blocking=True, copy=True) for buffer in slot]
+        if card:
+            copies[turn % 2] = stream.record_event()
+            now = torch.cuda.current_stream(device)
+            now.wait_event(copies[turn % 2])
+            for tensor in moved:
+                tensor.record_stream(now)  # its memory is not given away while the step still reads it
+        yield *moved, numbers
