@@ -1,0 +1,206 @@
+"""What is claimed of a GPU, by one command of less than nine minutes: correct first, then fast, then a score.
+
+    python -m benchmarks.gpu            # on the card; draws its own faces, downloads nothing
+    python -m benchmarks.gpu --tiny     # the same on whatever there is, at a size that shows only that it runs
+
+Writes results/gpu.txt, a line as soon as it is known.
+"""
+
+import argparse
+import functools
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks import yardsticks
+from benchmarks.recipes import RESULTS, machine
+from helpers import catalog, env, feed, files, losses, predict, preprocess, restructure, stepping
+from helpers.preprocess import Batches
+from helpers.trainer import Trainer
+
+CLASSES = 11
+LINES: list[str] = []
+
+
+def tell(line: str, name: str) -> None:
+    """Print and keep a line."""
+    LINES.append(line)
+    files.write_atomic(RESULTS / name, ("\n".join(LINES) + "\n").encode())
+    print(line, flush=True)
+
+
+def wait(device: torch.device) -> None:
+    """Until the card has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def rate(step: Callable[[], object], images: int, device: torch.device, steps: int) -> tuple[float, float]:
+    """Images/s, the median of five pieces after a warm-up, and the highest memory, GiB."""
+    for _ in range(max(2, steps // 2)):
+        step()
+    wait(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    taken = []
+    for _ in range(5):
+        began = time.perf_counter()
+        for _ in range(steps):
+            step()
+        wait(device)
+        taken.append((time.perf_counter() - began) / steps)
+    peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else float("nan")
+    return images / statistics.median(taken), peak
+
+
+def batch_of(settings: catalog.Settings, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A random batch as the step takes it; classes in stripes, a part void."""
+    x = torch.randn(settings.batch, 3, *settings.shape, device=device).to(memory_format=torch.channels_last)
+    ids = torch.arange(settings.shape[0], device=device) * CLASSES // settings.shape[0]
+    target = ids[None, :, None].repeat(settings.batch, 1, settings.shape[1])
+    target[:, :, :5] = 255
+    return x, target
+
+
+# --- correct --------------------------------------------------------------------------------------------------------
+
+
+def check_precisions(settings: catalog.Settings, device: torch.device) -> list[str]:
+    """Ten steps in half precision beside fp32 from the same weights: losses within a twentieth."""
+    curves, batch = {}, batch_of(settings, device)
+    kinds = ["fp32", "bf16"] + (["fp16"] if device.type == "cuda" else [])
+    for kind in kinds:
+        one = stepping.Stepper(settings.but(precision=kind), CLASSES, device)
+        curves[kind] = []
+        for _ in range(10):
+            loss = one.backward(*batch)
+            one.update(loss, 5e-4, settings.batch)
+            curves[kind].append(float(loss))
+        assert one.read_bad() == -1, f"{kind}: a loss or gradient was not finite"
+    lines = []
+    for kind in kinds[1:]:
+        apart = max(abs(a - b) / a for a, b in zip(curves["fp32"], curves[kind], strict=True))
+        assert apart < 0.05, f"{kind} is {apart:.3f} away from fp32: {curves}"
+        lines.append(f"{kind} against fp32 over 10 steps: losses at most {apart:.4f} apart (relative)")
+    return lines
+
+
+def check_losses(settings: catalog.Settings, device: torch.device) -> str:
+    """Every loss on the card as on the CPU."""
+    logits, (_, target) = torch.randn(settings.batch, CLASSES, *settings.shape), batch_of(settings, torch.device("cpu"))
+    worst = 0.0
+    for name, loss in losses.LOSSES.items():
+        here, there = float(loss(logits, target)), float(loss(logits.to(device), target.to(device)))
+        worst = max(worst, abs(here - there) / max(here, 1e-6))
+        assert worst < 1e-3, f"{name}: {here} on the CPU, {there} on {device}"
+    return f"{len(losses.LOSSES)} losses on {device} and on the CPU: at most {worst:.1e} apart (relative)"
+
+
+def check_feeds(arrays: preprocess.Arrays, device: torch.device) -> str:
+    """The batches of both feeds are the arrays' rows."""
+    batches = Batches(len(arrays), 8, seed=1)
+    there = tuple(torch.from_numpy(part.copy()).to(device) for part in (arrays.images, arrays.labels))
+    for way in (feed.taken(*there, batches), feed.copied(arrays, batches, 8, device)):
+        for x, y, numbers in list(way):  # all are kept: a buffer that is used again would show
+            assert (x.cpu().numpy() == arrays.images[numbers]).all() and (
+                y.cpu().numpy() == arrays.labels[numbers]
+            ).all()
+    return "batches taken on the card and copied through pinned buffers: the arrays' rows, to the last byte"
+
+
+# --- fast -----------------------------------------------------------------------------------------------------------
+
+
+def our_rate(settings: catalog.Settings, arrays: dict, device: torch.device, steps: int) -> tuple[float, float]:
+    """Ours from arrays to updated weights: feed, augment, step."""
+    trainer = Trainer(settings, arrays, f"rate-{settings.batch}-{settings.compile}-{settings.precision}", device)
+
+    def endless():
+        epoch = 0
+        while True:
+            yield from trainer.feeds["train"](0, epoch)
+            epoch += 1
+
+    batches = endless()
+
+    def step() -> None:
+        images, labels, numbers = next(batches)
+        x, target = trainer._prepare(images.to(device), labels.to(device), numbers, 0)
+        trainer.stepper.update(trainer.stepper.backward(x, target), 1e-4, len(numbers))
+
+    return rate(step, settings.batch, device, steps)
+
+
+def seeds_rate(settings: catalog.Settings, device: torch.device, steps: int) -> dict[str, tuple[float, float]]:
+    """The seed's way: its step alone on ready tensors, and with its feeding from files in worker processes."""
+    loop = yardsticks.seed_way(yardsticks.network(settings, CLASSES), 30, device)
+    x, target = batch_of(settings, device)
+    one_hot = torch.nn.functional.one_hot(target.clamp_max(CLASSES - 1), CLASSES).permute(0, 3, 1, 2).float()
+    x = x.contiguous()
+    alone = rate(lambda: loop.step(x, one_hot), settings.batch, device, steps)
+    workers = min(8, env.cores())
+    batches = yardsticks.loader(preprocess.pairs("helen", "train"), settings, CLASSES, workers)
+    began = time.perf_counter()
+    loop.epoch(batches)
+    wait(device)
+    fed = len(batches.dataset) / (time.perf_counter() - began)
+    return {"step alone": alone, f"with feeding in {workers} workers": (fed, alone[1])}
+
+
+# --- a score --------------------------------------------------------------------------------------------------------
+
+
+def train(settings: catalog.Settings, arrays: dict, device: torch.device, name: str) -> str:
+    """All epochs, timed, and F1 on the test photos."""
+    began = time.perf_counter()
+    trainer = Trainer(settings, arrays, name, device).fit(settings.epochs)
+    took = time.perf_counter() - began
+    scores = trainer.validate(predict.load(trainer.folder / "best.pt", device).model)
+    images = settings.epochs * len(arrays["train"])
+    return (f"{name}: {settings.epochs} epochs of {len(arrays['train'])} drawn faces at {settings.size} px, batch "
+            f"{settings.batch}, in {took:.1f} s with validation and checkpoints ({images / took:.0f} images/s); "
+            f"validation F1 overall {scores['overall']:.4f}")  # fmt: skip
+
+
+def main() -> None:
+    """Correct, fast, a score, in this order."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--tiny", action="store_true", help="show on any machine that it runs")
+    tiny, device = parser.parse_args().tiny, env.pick_device()
+    say = functools.partial(tell, name="gpu-tiny.txt" if tiny else "gpu.txt")
+    faces, sizes, steps = ((12, 4), (2, 4), 2) if tiny else ((1999, 100), (10, 32, 64, 128), 20)
+    small = dict(size=32, width=4, depth=2) if tiny else {}
+    home = Path(tempfile.mkdtemp(prefix="gpu"))
+    os.environ["UNET_HOME"] = str(home)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no card"
+    try:
+        say(f"{machine()}, {name}")
+        restructure.restructure("helen", restructure.draw_sample("helen", *faces))
+        full = catalog.settings("helen", "tuned", "full", **small).but(batch=sizes[0], epochs=1 if tiny else 30)
+        arrays = preprocess.open_arrays("helen", full.shape)
+        for line in [*check_precisions(full, device), check_losses(full, device), check_feeds(arrays["val"], device)]:
+            say(line)
+        seed = catalog.settings("helen", "seed", "full", **small).but(batch=sizes[0])
+        for what, (images, peak) in seeds_rate(seed, device, steps).items():
+            say(f"seed's way, batch {seed.batch}, fp32, {what}: {images:.0f} images/s, {peak:.2f} GiB")
+        for batch in sizes:
+            for compiled in (False, *([] if tiny else [True])):
+                images, peak = our_rate(full.but(batch=batch, compile=compiled), arrays, device, steps)
+                say(f"ours, batch {batch}{', compiled' * compiled}: {images:.0f} images/s, {peak:.2f} GiB, "
+                    f"{images * 288e9 / 1e12:.0f} TFLOP/s if the full network")  # fmt: skip
+        say(train(full, arrays, device, f"batch-{sizes[0]}"))
+        large = full.but(batch=4 if tiny else 64, lr=full.lr * 2)
+        say(train(large, arrays, device, f"batch-{large.batch}"))
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
