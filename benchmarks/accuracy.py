@@ -13,6 +13,7 @@ results/accuracy.csv; a row that is there is not run again.
 
 import argparse
 import csv
+import io
 import json
 import sys
 import time
@@ -35,8 +36,14 @@ CANDIDATES: dict[str, dict] = {
     "early-0.7": dict(early=0.7),
     "early-half-lr4e-3": dict(early=0.5, lr=4e-3),
     "lr4e-3": dict(lr=4e-3),
-    "plain-aug": dict(augment=False),
-    "early-half-b8": dict(early=0.5, batch=8, lr=3e-3),
+    "a0": dict(augment=0.0),
+    "early-half-a0": dict(early=0.5, augment=0.0),
+    "early-half-a0.3": dict(early=0.5, augment=0.3),
+    "early-half-a0-lr4e-3": dict(early=0.5, augment=0.0, lr=4e-3),
+    "early-0.7-a0": dict(early=0.7, augment=0.0),
+    "early-half-a0-plain": dict(early=0.5, augment=0.0, mean=0.0, std=1.0),
+    "early-half-a0.3-b8": dict(early=0.5, augment=0.3, batch=8, lr=3e-3),
+    "early-half-a0-dice": dict(early=0.5, augment=0.0, loss="dice_seed", clip=0.01),
 }
 
 
@@ -142,8 +149,11 @@ def add_row(row: dict) -> None:
     """Keep a row; datasets have other scores, so that the columns are all that any row has."""
     rows = [*read_rows(), row]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [",".join(names)] + [",".join(str(row.get(name) or "") for name in names) for row in rows]
-    files.write_atomic(ROWS, ("\n".join(lines) + "\n").encode())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_atomic(ROWS, text.getvalue().encode())
 
 
 def run(dataset: str, name: str, seed: int, share: float) -> None:
@@ -154,7 +164,7 @@ def run(dataset: str, name: str, seed: int, share: float) -> None:
     segmenter, epochs = train(dataset, name, seed, share)
     folder = env.home() / "accuracy" / f"{dataset}-{name}-{seed}-{share}"
     scores = {k: f"{v:.4f}" for k, v in score(segmenter, folder).items()}
-    add_row(key | {"epochs": epochs, "machine": f'"{machine()}"'} | scores)
+    add_row(key | {"epochs": epochs, "machine": machine()} | scores)
     headline = catalog.dataset(dataset).headline
     print(*key.values(), f"{epochs} epochs:", headline, scores[headline], "parts", scores["mean of parts"], flush=True)
 

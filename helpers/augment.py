@@ -101,15 +101,18 @@ def recolor(images: Tensor, u: Tensor) -> Tensor:
 
 
 class Augment:
-    """Random flip, turn, zoom, shift and colour for whole batches on their device."""
+    """Random flip, turn, zoom, shift and colour for whole batches on their device.
 
-    def __init__(self, swaps: tuple[tuple[int, int], ...], mean: float, std: float, seed: int):
-        self.swaps, self.mean, self.std, self.seed = swaps, mean, std, seed
+    strength: 1 as far as TURN and its like say, a half half as far; a flip is a flip.
+    """
+
+    def __init__(self, swaps: tuple[tuple[int, int], ...], mean: float, std: float, seed: int, strength: float = 1.0):
+        self.swaps, self.mean, self.std, self.seed, self.strength = swaps, mean, std, seed, strength
 
     def __call__(self, images: Tensor, labels: Tensor, samples: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
         """uint8[B,H,W,3], uint8[B,H,W], sample numbers [B] -> float32[B,3,H,W] normalised, int64[B,H,W]."""
         u = torch.from_numpy(uniform(self.seed, epoch, samples, 10)).float().to(images.device)
-        mirrored = (u[:, 9] < 0.5)[:, None, None]
+        mirrored, u = (u[:, 9] < 0.5)[:, None, None], 0.5 + (u - 0.5) * self.strength  # 0.5: no change
         flipped, swapped = flip(images, labels, self.swaps)
         labels = torch.where(mirrored, swapped, labels)
         images = torch.where(mirrored[..., None], flipped, images)

@@ -84,7 +84,7 @@ class Trainer:
         self.feeds = {split: feed.Feed(arrays[split], settings.batch, self.device) for split in ("train", "val")}
         shape(settings.schedule, 0)  # an unknown name is told before training
         self.stepper = stepping.Stepper(settings, len(self.dataset.classes), self.device)
-        self.augment = Augment(self.dataset.swaps, settings.mean, settings.std, settings.seed)
+        self.augment = Augment(self.dataset.swaps, settings.mean, settings.std, settings.seed, settings.augment)
         self.epoch, self.seen = 0, 0  # whole epochs, images of the current one
         self.loss_sum = torch.zeros((), device=self.device)  # over the images seen in this epoch
         self.factor = 1.0  # what the reader's changes have made of the schedule

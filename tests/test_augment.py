@@ -1,5 +1,7 @@
 """Image and label move together; left and right trade places; random numbers depend on the sample alone."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -129,3 +131,32 @@ def test_about_half_of_the_samples_are_mirrored():
 def test_recolor_stays_in_range(value):
     x = augment.recolor(torch.rand(2, 3, 8, 8), torch.full((2, 5), value))
     assert 0 <= x.min() and x.max() <= 1
+
+
+def test_strength_scales_how_far_not_whether_it_is_mirrored():
+    """At strength 0.5 a turn is half as far; at 0 only the flip remains, to the last bit."""
+    images, labels = batch(16)
+    none = augment.Augment(HELEN.swaps, 0, 1, 4, strength=0.0)(images, labels, np.arange(16), 1)
+    mirrored = augment.uniform(4, 1, np.arange(16), 10)[:, 9] < 0.5
+    flipped, swapped = augment.flip(images, labels, HELEN.swaps)
+    assert 0 < mirrored.sum() < 16
+    for i, turned in enumerate(mirrored):
+        want, ids = (flipped, swapped) if turned else (images, labels)
+        assert (none[1][i] == ids[i]).all()
+        torch.testing.assert_close(none[0][i], augment.to_float(want[i][None], 0, 1)[0], rtol=0, atol=1e-5)
+    whole, half = (augment.affine(0.5 + (torch.tensor([[0.9, 0.5, 0.5, 0.5]]) - 0.5) * s) for s in (1.0, 0.5))
+    angle = [math.atan2(theta[0, 1, 0], theta[0, 0, 0]) for theta in (whole, half)]
+    assert angle[0] == pytest.approx(2 * angle[1]) and angle[0] == pytest.approx(0.8 * math.radians(augment.TURN))
+
+
+def test_halving_takes_means_of_pixels_and_one_of_their_ids():
+    """By hand on 2 x 4 pixels; on the whole no outline moves."""
+    images = torch.tensor([[[0, 10, 4, 4], [20, 30, 4, 8]]], dtype=torch.uint8)[..., None].repeat(1, 1, 1, 3)
+    labels = torch.tensor([[[1, 2, 5, 6], [3, 4, 7, 8]]], dtype=torch.uint8)
+    small, ids = augment.halve(images, labels)
+    assert small[0, 0, :, 0].tolist() == [15, 5] and ids.tolist() == [[[1, 8]]]
+    stripes = (torch.arange(64) // 9 % 2).to(torch.uint8).expand(1, 64, 64)
+    _, ids = augment.halve(stripes[..., None].repeat(1, 1, 1, 3), stripes)
+    assert abs(ids.float().mean() - stripes.float().mean()) < 0.01
+    _, odd = augment.halve(torch.zeros(1, 5, 7, 3, dtype=torch.uint8), torch.zeros(1, 5, 7, dtype=torch.uint8))
+    assert odd.shape == (1, 2, 3)

@@ -9,8 +9,8 @@ from helpers.errors import UNetError
 
 
 def test_changes_take_their_field_s_type():
-    assert train.changes(["lr=5e-4", "epochs=3", "augment=false", "loss=dice"]) == {
-        "lr": 5e-4, "epochs": 3, "augment": False, "loss": "dice",
+    assert train.changes(["lr=5e-4", "epochs=3", "augment=0.5", "loss=dice"]) == {
+        "lr": 5e-4, "epochs": 3, "augment": 0.5, "loss": "dice",
     }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def test_four_faces_are_memorised_in_every_class():
     images = np.stack([preprocess.resize_photo(image, 64) for image, _ in faces])
     labels = np.stack([preprocess.resize_label(label, 64) for _, label in faces])
     four = preprocess.Arrays(images, labels, list(map(str, seeds)), "four")
-    settings = tiny.settings(size=64, width=12, depth=3, augment=False, average=0.0, epochs=240, lr=4e-3)
+    settings = tiny.settings(size=64, width=12, depth=3, augment=0.0, average=0.0, epochs=240, lr=4e-3)
     one = trainer.Trainer(settings, {"train": four, "val": four}, "four", "cpu")
     one.validate = lambda network: {"overall": 0.0, **dict.fromkeys(one.dataset.classes, 0.0)}  # once, at the end
     one.save = lambda *rest: None
