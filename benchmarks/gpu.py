@@ -8,6 +8,7 @@ Writes results/gpu.txt, a line as soon as it is known.
 
 import argparse
 import functools
+import gc
 import os
 import shutil
 import statistics
@@ -22,6 +23,7 @@ from torch import Tensor
 from benchmarks import yardsticks
 from benchmarks.recipes import RESULTS, machine
 from helpers import catalog, env, feed, files, losses, predict, preprocess, restructure, stepping
+from helpers.errors import TrainingError
 from helpers.preprocess import Batches
 from helpers.trainer import Trainer
 
@@ -42,22 +44,36 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def rate(step: Callable[[], object], images: int, device: torch.device, steps: int) -> tuple[float, float]:
-    """Images/s, the median of five pieces after a warm-up, and the highest memory, GiB."""
+def rate(step: Callable[[], int], device: torch.device, steps: int) -> tuple[float, float]:
+    """A step that returns its number of images -> images/s, median of five pieces after a warm-up, and peak GiB."""
     for _ in range(max(2, steps // 2)):
         step()
     wait(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    taken = []
+    rates = []
     for _ in range(5):
         began = time.perf_counter()
-        for _ in range(steps):
-            step()
+        images = sum(step() for _ in range(steps))
         wait(device)
-        taken.append((time.perf_counter() - began) / steps)
+        rates.append(images / (time.perf_counter() - began))
     peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else float("nan")
-    return images / statistics.median(taken), peak
+    return statistics.median(rates), peak
+
+
+def fitting(work: Callable[[], str], what: str) -> str:
+    """The line that `work` gives, or that it does not fit into this card's memory."""
+    try:
+        return work()
+    except (RuntimeError, TrainingError) as error:
+        if "out of memory" not in str(error):
+            raise
+        return f"{what}: out of memory on this card"
+    finally:
+        torch._dynamo.reset()  # what was compiled for one batch is not the next one's, and neither is its memory
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def batch_of(settings: catalog.Settings, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -75,7 +91,10 @@ def batch_of(settings: catalog.Settings, device: torch.device) -> tuple[Tensor, 
 def check_precisions(settings: catalog.Settings, device: torch.device) -> list[str]:
     """Ten steps in half precision beside fp32 from the same weights: losses within a twentieth."""
     curves, batch = {}, batch_of(settings, device)
-    kinds = ["fp32", "bf16"] + (["fp16"] if device.type == "cuda" else [])
+    card = device.type == "cuda"
+    kinds = (
+        ["fp32"] + ["bf16"] * (not card or torch.cuda.is_bf16_supported(including_emulation=False)) + ["fp16"] * card
+    )
     for kind in kinds:
         one = stepping.Stepper(settings.but(precision=kind), CLASSES, device)
         curves[kind] = []
@@ -130,12 +149,19 @@ def our_rate(settings: catalog.Settings, arrays: dict, device: torch.device, ste
 
     batches = endless()
 
-    def step() -> None:
+    def step() -> int:
         images, labels, numbers = next(batches)
         x, target = trainer._prepare(images.to(device), labels.to(device), numbers, 0)
         trainer.stepper.update(trainer.stepper.backward(x, target), 1e-4, len(numbers))
+        return len(numbers)
 
-    return rate(step, settings.batch, device, steps)
+    return rate(step, device, steps)
+
+
+def our_line(settings: catalog.Settings, arrays: dict, device: torch.device, steps: int, what: str) -> str:
+    """our_rate in words."""
+    images, peak = our_rate(settings, arrays, device, steps)
+    return f"{what}: {images:.0f} images/s, {peak:.2f} GiB, {images * 288e9 / 1e12:.0f} TFLOP/s if the full network"
 
 
 def seeds_rate(settings: catalog.Settings, device: torch.device, steps: int) -> dict[str, tuple[float, float]]:
@@ -144,7 +170,12 @@ def seeds_rate(settings: catalog.Settings, device: torch.device, steps: int) -> 
     x, target = batch_of(settings, device)
     one_hot = torch.nn.functional.one_hot(target.clamp_max(CLASSES - 1), CLASSES).permute(0, 3, 1, 2).float()
     x = x.contiguous()
-    alone = rate(lambda: loop.step(x, one_hot), settings.batch, device, steps)
+
+    def step() -> int:
+        loop.step(x, one_hot)
+        return len(x)
+
+    alone = rate(step, device, steps)
     workers = min(8, env.cores())
     batches = yardsticks.loader(preprocess.pairs("helen", "train"), settings, CLASSES, workers)
     began = time.perf_counter()
@@ -192,12 +223,15 @@ def main() -> None:
             say(f"seed's way, batch {seed.batch}, fp32, {what}: {images:.0f} images/s, {peak:.2f} GiB")
         for batch in sizes:
             for compiled in (False, *([] if tiny else [True])):
-                images, peak = our_rate(full.but(batch=batch, compile=compiled), arrays, device, steps)
-                say(f"ours, batch {batch}{', compiled' * compiled}: {images:.0f} images/s, {peak:.2f} GiB, "
-                    f"{images * 288e9 / 1e12:.0f} TFLOP/s if the full network")  # fmt: skip
-        say(train(full, arrays, device, f"batch-{sizes[0]}"))
-        large = full.but(batch=4 if tiny else 64, lr=full.lr * 2)
-        say(train(large, arrays, device, f"batch-{large.batch}"))
+                what, settings = (
+                    f"ours, batch {batch}{', compiled' * compiled}",
+                    full.but(batch=batch, compile=compiled),
+                )
+                work = functools.partial(our_line, settings, arrays, device, steps, what)
+                say(fitting(work, what))
+        for settings in (full, full.but(batch=4 if tiny else 64, lr=full.lr * 2)):
+            what = f"batch-{settings.batch}"
+            say(fitting(functools.partial(train, settings, arrays, device, what), what))
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

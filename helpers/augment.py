@@ -49,9 +49,15 @@ def swap_table(swaps: tuple[tuple[int, int], ...]) -> Tensor:
     return table
 
 
-def flip(images: Tensor, labels: Tensor, swaps: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
-    """Mirror uint8[B,H,W,3] and uint8[B,H,W] left to right; left and right ids trade places."""
-    table = swap_table(swaps).to(labels.device)
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The same there; to a card from page-locked memory, so that nothing waits for what the card still has to do."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def flip(images: Tensor, labels: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Mirror uint8[B,H,W,3] and uint8[B,H,W] left to right; left and right ids trade places by a `swap_table`."""
     return images.flip(2), table[labels.flip(2).long()]
 
 
@@ -107,13 +113,14 @@ class Augment:
     """
 
     def __init__(self, swaps: tuple[tuple[int, int], ...], mean: float, std: float, seed: int, strength: float = 1.0):
-        self.swaps, self.mean, self.std, self.seed, self.strength = swaps, mean, std, seed, strength
+        self.table, self.mean, self.std, self.seed, self.strength = swap_table(swaps), mean, std, seed, strength
 
     def __call__(self, images: Tensor, labels: Tensor, samples: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
         """uint8[B,H,W,3], uint8[B,H,W], sample numbers [B] -> float32[B,3,H,W] normalised, int64[B,H,W]."""
-        u = torch.from_numpy(uniform(self.seed, epoch, samples, 10)).float().to(images.device)
+        u = to_device(torch.from_numpy(uniform(self.seed, epoch, samples, 10)).float(), images.device)
+        self.table = self.table.to(labels.device)  # copied once
         mirrored, u = (u[:, 9] < 0.5)[:, None, None], 0.5 + (u - 0.5) * self.strength  # 0.5: no change
-        flipped, swapped = flip(images, labels, self.swaps)
+        flipped, swapped = flip(images, labels, self.table)
         labels = torch.where(mirrored, swapped, labels)
         images = torch.where(mirrored[..., None], flipped, images)
         x, labels = warp(to_float(images, 0, 1), labels, affine(u))

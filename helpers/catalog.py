@@ -263,7 +263,7 @@ class Settings:
             raise UNetError(f"settings: augment is {self.augment}, it must be from 0 (none) over 1 to 2 (twice as far)")
         if not 0 <= self.early < 1:
             raise UNetError(f"settings: early is {self.early}, it must be in [0, 1): the last epochs see whole photos")
-        if self.early and min(self.shape) < 2 ** (self.depth + 1):
+        if self.early and min(self.shape) < 2 ** (self.depth + 2):  # half of it must leave 2 x 2 pixels, for the norm
             raise UNetError(f"settings: half of {min(self.shape)} pixels is too small for depth {self.depth}: early=0")
         if not (self.lr > 0 and self.clip >= 0 and 0 <= self.average < 1 and self.std > 0 and 0 <= self.momentum < 1):
             raise UNetError("settings: lr and std must be above 0, clip at least 0, average and momentum in [0, 1)")

@@ -20,7 +20,15 @@ def on_device(arrays: Arrays, device: torch.device) -> tuple[Tensor, Tensor] | N
     free, _ = torch.cuda.mem_get_info(device)
     if arrays.images.nbytes + arrays.labels.nbytes > free / SHARE:
         return None
-    return tuple(torch.from_numpy(np.asarray(part)).to(device) for part in (arrays.images, arrays.labels))
+    return upload(arrays.images, device), upload(arrays.labels, device)
+
+
+def upload(part: np.ndarray, device: torch.device) -> Tensor:
+    """uint8[N,...], perhaps mapped from a file -> the same on the device, a thousand rows at a time."""
+    there = torch.empty(part.shape, dtype=torch.uint8, device=device)
+    for first in range(0, len(part), 1000):
+        there[first : first + 1000].copy_(torch.from_numpy(np.array(part[first : first + 1000])))
+    return there
 
 
 class Feed:
@@ -36,6 +44,10 @@ class Feed:
         if not self.asked:
             self.there, self.asked = on_device(self.arrays, self.device), True
         return Run(self, seed, epoch, seen)
+
+    def leave_device(self) -> None:
+        """From now on batch by batch: the device has no memory to spare."""
+        self.there, self.asked = None, True
 
 
 class Run:
@@ -88,7 +100,7 @@ def copied(
         if copies[turn % 2] is not None:
             copies[turn % 2].synchronize()  # of two batches ago: the buffer is free again
         for part, buffer in zip((arrays.images, arrays.labels), slot, strict=True):
-            np.take(part, own, axis=0, out=buffer[: len(own)].numpy())
+            np.take(part, own, axis=0, out=buffer[: len(own)].numpy(), mode="clip")  # the default copies twice
         if not counts:
             slot[1].fill_(masks.VOID)
         with torch.cuda.stream(stream) if card else contextlib.nullcontext():

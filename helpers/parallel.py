@@ -26,27 +26,61 @@ def world() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def pick_device() -> torch.device:
+    """env.pick_device; of several processes without cards each has the CPU, since gloo knows no other."""
+    device = env.pick_device()
+    return device if world() == 1 or device.type == "cuda" else torch.device("cpu")
+
+
+GONE = ("gloo", "connection closed", "connection reset", "broken pipe", "timed out")  # what gloo says of a dead peer
+
+
+def is_left_alone(error: BaseException) -> bool:
+    """Whether an error means that another of the processes has died or left."""
+    if world() == 1:
+        return False
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in GONE)
+
+
+def left_alone(error: BaseException, saved: str) -> str:
+    """The words for it: what was told, and from where the same command goes on."""
+    fault = (str(error) or type(error).__name__).splitlines()[0]
+    return f"another process of this training has ended ({fault:.200}). {saved}: the same command goes on from there"
+
+
+def launched() -> bool:
+    """Whether torchrun has started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 @contextlib.contextmanager
 def processes() -> Iterator[None]:
     """Join the processes that torchrun started, each with a card of its own, or its share of the cores; else nothing.
 
-    UNetError if there are more processes on a host than cards.
+    UNetError if there are more processes on a host than cards, or another of them has died.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if not launched():
         yield
         return
     local, mates = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if torch.cuda.is_available():
-        if local >= (cards := torch.cuda.device_count()):
+        if mates > (cards := torch.cuda.device_count()):
             raise UNetError(f"{mates} processes on a host with {cards} cards: give torchrun --nproc-per-node {cards}")
         torch.cuda.set_device(local)
     else:
         torch.set_num_threads(max(1, env.cores() // mates))
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    fine = False
     try:
         yield
+        fine = True
+    except RuntimeError as error:
+        if is_left_alone(error):
+            raise UNetError(left_alone(error, "What was saved last stands")) from error
+        raise
     finally:
-        dist.destroy_process_group()
+        if fine or not torch.cuda.is_available():  # with a dead peer nccl would wait here
+            dist.destroy_process_group()
 
 
 def in_turns(work: Callable[[], object]) -> object:

@@ -44,7 +44,7 @@ class Signals:
             # None: a handler that was not set from Python, which cannot be put back from here
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self.old = {}
-        if self.terminated:
+        if self.terminated and not (self.patient and error[0] is not None):  # an error ends the process by itself
             signal.raise_signal(signal.SIGTERM)
 
     def note(self, number: int, frame: FrameType | None) -> None:

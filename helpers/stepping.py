@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ class Stepper:
         # the same network; its backward pass takes the mean of the gradients over all processes
         self.replica = self._share() if parallel.world() > 1 else self.model
         if settings.compile:
-            self.replica = torch.compile(self.replica)
+            self.replica = torch.compile(self.replica, dynamic=False)  # a kernel for each of two or four shapes
         self.precision = pick_precision(settings.precision, device)
         self.scaler = self._make_scaler()
         self.steps = 0
@@ -89,7 +90,9 @@ class Stepper:
 
     def _share(self) -> torch.nn.Module:
         """The model in DistributedDataParallel. It leaves the statistics to `backward`, which takes their mean."""
-        return torch.nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
+        wrap = torch.nn.parallel.DistributedDataParallel
+        new = "forward_sync_buffers" in inspect.signature(wrap).parameters  # torch's other name for it since 2.14
+        return wrap(self.model, **{"forward_sync_buffers" if new else "broadcast_buffers": False})
 
     def _make_scaler(self) -> torch.amp.GradScaler:
         """Scales fp16's loss so that small gradients do not vanish; does nothing for fp32 and bf16."""

@@ -59,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     whole = trainer.epoch >= settings.epochs or trainer.ended_early
-    return 0 if whole else 130  # as a shell says of what Ctrl-C ended
+    # 130, as a shell says of what Ctrl-C ended; but torchrun would take it for a fault, and start all anew
+    return 0 if whole or parallel.launched() else 130
 
 
 if __name__ == "__main__":

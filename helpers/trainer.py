@@ -80,7 +80,7 @@ class Trainer:
         self.dataset = catalog.dataset(settings.dataset)
         self.run = run or run_name(settings)
         self.folder = env.run_dir(settings.dataset, self.run)
-        self.device = torch.device(device or env.pick_device())
+        self.device = torch.device(device or parallel.pick_device())
         self.feeds = {split: feed.Feed(arrays[split], settings.batch, self.device) for split in ("train", "val")}
         shape(settings.schedule, 0)  # an unknown name is told before training
         self.stepper = stepping.Stepper(settings, len(self.dataset.classes), self.device)
@@ -94,7 +94,9 @@ class Trainer:
         self.best = -1.0  # the best merit so far
         self.saved = -1  # the step of the newest checkpoint
         self.stamp: tuple | None = None  # last.pt as this Trainer last read or wrote it
+        self.halved = int(settings.early * settings.epochs)  # epochs, the first, at half size
         self._init_steering()
+        self._check_mates()
         self._resume()
 
     def _init_steering(self) -> None:
@@ -184,8 +186,7 @@ class Trainer:
     def lr_sweep(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> sweep.Sweep:
         """Losses of a copy while its rate grows from low to high, and a suggestion; nothing of this training moves."""
         self._check_idle()
-        if parallel.world() > 1:
-            raise TrainingError("lr_sweep runs in one process: call it without torchrun, and train with what it says")
+        self._check_alone("lr_sweep")
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             epoch = self.epoch
@@ -216,6 +217,7 @@ class Trainer:
 
     def start(self, epochs: int) -> None:
         """As fit, in a background thread: returns at once, and other cells can run. See pause() and wait()."""
+        self._check_alone("start")
         self._begin(epochs)
         self.thread = threading.Thread(target=self._run_thread, args=(epochs,), name=f"train {self.run}", daemon=True)
         steering.WATCHMAN.guard(self)
@@ -283,6 +285,20 @@ class Trainer:
                 "or wait for its end by trainer.wait()"
             )
 
+    @staticmethod
+    def _check_alone(what: str) -> None:
+        """TrainingError if several processes train together, for what is one reader's in one kernel."""
+        if parallel.world() > 1:
+            raise TrainingError(f"{what} is for one process: call it without torchrun")
+
+    def _check_mates(self) -> None:
+        """TrainingError in all processes if another than the first has other settings or data."""
+        mine = self.settings.asdict(), self._data()
+        (differ,) = parallel.agree(mine != parallel.from_first(mine))
+        if differ:
+            raise TrainingError("the processes of this training have other settings or data on one of the hosts: give "
+                                "each the same command, and prepare the same data there")  # fmt: skip
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Only one training at a time writes into a run's folder, whatever kernel it runs in.
@@ -337,13 +353,17 @@ class Trainer:
                 self.trains_in, self.stop = None, ""
 
     def _raise_if_left_alone(self, error: RuntimeError) -> None:
-        """Where another of several processes has died, in whatever step: save, and raise TrainingError."""
-        if parallel.world() == 1 or self.torn:
+        """Where another of several processes has died, in whatever step: rank 0 saves; raises TrainingError.
+
+        Not on a card, where the step that waits for the dead one would have to end first.
+        """
+        if not parallel.is_left_alone(error):
             return
-        self.save()
-        fault = (str(error) or type(error).__name__).splitlines()[0]
-        raise TrainingError(f"another process of this training has ended ({fault:.200}). Saved at step {self.step}: "
-                            "the same command goes on from there") from error  # fmt: skip
+        if parallel.rank() == 0 and self.device.type == "cpu" and not self.torn:
+            self.save()
+            # at once: torchrun's SIGTERM, which is on its way, may come before the error is printed
+            self._say(f"another process has ended; saved at step {self.saved}")
+        raise TrainingError(parallel.left_alone(error, f"Saved at step {self.saved}")) from error
 
     @property
     def best_epoch(self) -> int:
@@ -359,10 +379,10 @@ class Trainer:
 
     def _recover(self) -> None:
         """Before training: mend what an earlier cut or a full disk has left; see that there is a checkpoint."""
-        (moved,) = parallel.agree(self._look_at_last() not in (self.stamp, None))
+        moved, torn = parallel.agree(self._look_at_last() not in (self.stamp, None), self.torn)
         if moved:
             self._say(f"run {self.run} was trained elsewhere since this Trainer last saw it")
-        if (self.torn or moved) and not self._resume():
+        if (torn or moved) and not self._resume():
             raise TrainingError("the last fit was cut in the middle of its first step: make a new Trainer")
         if self.unwritten is not None:
             self._write_epoch(self.unwritten)
@@ -382,6 +402,7 @@ class Trainer:
     def _pause_here(self) -> None:
         """After an interrupt, a signal or a request: save, and say how to go on."""
         self.save()
+        parallel.barrier()  # torchrun ends the rest 30 seconds after the first has left
         how = f"start({self.target})" if self.running else f"fit({self.target})"
         self._say(f"stopped at epoch {self.progress:.2f} (step {self.step}), saved: {how} goes on from here; "
                   f"trainer.lr = {self.lr / 10:.1e} would lower the rate")  # fmt: skip
@@ -456,9 +477,8 @@ class Trainer:
         began, first = time.perf_counter(), self.seen
         self.clock = (began, self.progress)
         batches = self._batches(self.epoch, self.seen)
-        if (
-            not self.running and parallel.rank() == 0
-        ):  # on stdout, where the epoch's line takes its place; stderr would keep an empty one
+        # on stdout, where the epoch's line takes its place; stderr would keep an empty one
+        if not self.running and parallel.rank() == 0:
             batches = tqdm(batches, f"epoch {self.epoch + 1}", leave=False, mininterval=1, file=sys.stdout)
         for images, labels, numbers in batches:
             self._step(images, labels, numbers)
@@ -505,7 +525,7 @@ class Trainer:
 
         In the early epochs of half size: halved first.
         """
-        if epoch < round(self.settings.early * self.settings.epochs):
+        if epoch < self.halved:
             images, labels = halve(images, labels)
         if self.settings.augment:
             return self.augment(images, labels, numbers, epoch)
@@ -566,6 +586,11 @@ class Trainer:
             return
         fault = (str(error) or type(error).__name__).splitlines()[0]
         self._drop_memory(error)
+        for split in self.feeds.values():
+            split.leave_device()
+        if parallel.world() > 1:  # this process ends, and the others, which still wait for it, with it
+            raise TrainingError(f"out of memory on {self.device} after step {self.step} in process {parallel.rank()} "
+                                f"({fault}): give fewer images a step, --set batch=...") from None  # fmt: skip
         if self.torn:  # it was cut in the update: to the last checkpoint
             self._resume()
         elif self.trains_in is threading.current_thread():
@@ -604,9 +629,15 @@ class Trainer:
             x = to_float(images.to(self.device), self.settings.mean, self.settings.std)
             with self.stepper.autocast():
                 matrix += metrics.confusion(network(x).argmax(1).cpu(), labels.cpu(), classes)
-            if self.trains_in is threading.current_thread() and self._asked():
+            if self.trains_in is threading.current_thread() and self._asked_within_validation():
                 raise _StoppedError
         return metrics.measures(parallel.total(matrix).numpy(), self.dataset)
+
+    def _asked_within_validation(self) -> bool:
+        """_asked; several processes see a signal after the same batch."""
+        if parallel.world() > 1:
+            self._steer_together(False, False)
+        return self._asked()
 
     def _finish_epoch(self, scores: dict[str, float], seconds: float) -> None:
         """The epoch's row and line, its files; from here on the next epoch is the current one."""
@@ -705,7 +736,7 @@ class Trainer:
             "format": FORMAT, "settings": self.settings.asdict(), "classes": list(self.dataset.classes),
             "versions": env.versions(), "data": self._data(), "epoch": self.epoch, "seen": self.seen,
             "loss_sum": float(self.loss_sum), "factor": self.factor, "history": self.rows, "trace": self.trace,
-            "window_images": self.window, "best": self.best,
+            "window_images": self.window, "best": self.best, "halved": self.halved,
         } | self.stepper.state()  # fmt: skip
 
     def _data(self) -> dict[str, list]:
@@ -752,6 +783,8 @@ class Trainer:
         self.loss_sum.fill_(state["loss_sum"])
         self.factor, self.rows, self.trace = state["factor"], state["history"], state["trace"]
         self.window, self.rates = state["window_images"], []
+        if self.epoch >= state.get("halved", 0) and self.settings.early == state["settings"].get("early", 0.0):
+            self.halved = state.get("halved", 0)  # whole photos stay whole, whatever became of the number of epochs
         self.best = max(self.best, state["best"])  # best.pt holds the best, whatever was undone since
 
     def undo(self, to: str = "last") -> "Trainer":
@@ -760,6 +793,7 @@ class Trainer:
         The weights, the place in the data, the history and the rate are then those of that moment.
         """
         self._check_idle()
+        self._check_alone("undo")
         if to not in ("last", "best"):
             raise TrainingError(f'undo({to!r}): give "last" or "best"')
         found = checkpoint.before(self.folder, self.step) if to == "last" else checkpoint.best(self.folder)

@@ -9,6 +9,7 @@ import torch
 from helpers import augment, catalog, files, masks
 
 HELEN = catalog.dataset("helen")
+TABLE = augment.swap_table(HELEN.swaps)
 
 
 def batch(count=4, size=32, seed=0):
@@ -25,11 +26,11 @@ def test_to_float_by_hand():
 
 def test_flip_swaps_left_and_right_ids_and_nothing_else():
     images, labels = batch()
-    flipped, swapped = augment.flip(images, labels, HELEN.swaps)
+    flipped, swapped = augment.flip(images, labels, TABLE)
     assert (flipped == images.flip(2)).all()
     for was, now in {0: 0, 1: 1, 2: 3, 3: 2, 4: 5, 5: 4, 6: 6, 7: 7, 8: 8, 9: 9, 10: 10}.items():
         assert ((labels.flip(2) == was) == (swapped == now)).all()
-    again = augment.flip(flipped, swapped, HELEN.swaps)
+    again = augment.flip(flipped, swapped, TABLE)
     assert (again[0] == images).all() and (again[1] == labels).all()
 
 
@@ -48,7 +49,7 @@ def test_left_is_left_in_a_mirrored_real_face(real_data, number):
     path = sorted((real_data / "faces/helenstar_release/test").glob("*_label.png"))[number]
     label = masks.read_label(path, 11)
     photo = files.read_photo(path.with_name(path.name.replace("_label.png", "_image.jpg")))
-    mirrored, swapped = augment.flip(torch.tensor(photo)[None], torch.tensor(label)[None], HELEN.swaps)
+    mirrored, swapped = augment.flip(torch.tensor(photo)[None], torch.tensor(label)[None], TABLE)
     assert (mirrored[0].numpy() == photo[:, ::-1]).all()
     assert all(is_viewer_left(label)) and all(is_viewer_left(swapped[0].numpy()))
     assert not all(is_viewer_left(label[:, ::-1]))  # without the swap it would be wrong
@@ -57,7 +58,7 @@ def test_left_is_left_in_a_mirrored_real_face(real_data, number):
 
 
 def test_void_stays_void_in_a_flip():
-    _, label = augment.flip(*[torch.full(s, 255, dtype=torch.uint8) for s in ((1, 2, 2, 3), (1, 2, 2))], HELEN.swaps)
+    _, label = augment.flip(*[torch.full(s, 255, dtype=torch.uint8) for s in ((1, 2, 2, 3), (1, 2, 2))], TABLE)
     assert (label == 255).all()
 
 
@@ -138,7 +139,7 @@ def test_strength_scales_how_far_not_whether_it_is_mirrored():
     images, labels = batch(16)
     none = augment.Augment(HELEN.swaps, 0, 1, 4, strength=0.0)(images, labels, np.arange(16), 1)
     mirrored = augment.uniform(4, 1, np.arange(16), 10)[:, 9] < 0.5
-    flipped, swapped = augment.flip(images, labels, HELEN.swaps)
+    flipped, swapped = augment.flip(images, labels, TABLE)
     assert 0 < mirrored.sum() < 16
     for i, turned in enumerate(mirrored):
         want, ids = (flipped, swapped) if turned else (images, labels)

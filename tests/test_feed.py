@@ -65,9 +65,24 @@ def test_arrays_live_on_a_card_that_has_room(arrays, monkeypatch):
     """A quarter of the free memory is the bound."""
     size = arrays.images.nbytes + arrays.labels.nbytes
     moves = []
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: moves.append(device) or self)
+    monkeypatch.setattr(feed, "upload", lambda part, device: moves.append(device) or part)
     for free, fits in ((size * 4, True), (size * 4 - 4, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * free))
         assert (feed.on_device(arrays, torch.device("cuda")) is not None) == fits
     assert len(moves) == 2
     assert feed.on_device(arrays, CPU) is None
+
+
+def test_arrays_are_uploaded_whole_from_a_read_only_file(tmp_path, recwarn):
+    """In pieces of a thousand rows, the last one shorter; a mapped file is not written to, and nobody is warned."""
+    rows = np.arange(2500, dtype=np.int64).astype(np.uint8)[:, None, None].repeat(2, 1)
+    np.save(tmp_path / "rows.npy", rows)
+    there = feed.upload(np.load(tmp_path / "rows.npy", mmap_mode="r"), CPU)
+    assert (there.numpy() == rows).all() and not recwarn.list
+
+
+def test_a_feed_leaves_a_device_without_memory(arrays):
+    one = feed.Feed(arrays, 4, CPU)
+    one.there, one.asked = (torch.zeros(0), torch.zeros(0)), True
+    one.leave_device()
+    assert one.there is None and [len(x) for x, *_ in one(0)] == [4, 3, 3, 3]

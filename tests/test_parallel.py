@@ -142,7 +142,7 @@ def test_a_killed_rank_and_an_interrupt_end_all_and_a_restart_goes_on(tmp_path):
     victim.kill()
     status, text = end(first)
     assert status != 0 and not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in ranks)
-    assert "Saved at step" in text, text  # rank 0 keeps what it has
+    assert "; saved at step" in text, text  # rank 0 keeps what it has
     killed_at = checkpoint.latest(folder)[0]["step"]
     assert killed_at > 0
 
@@ -200,9 +200,30 @@ def test_an_image_of_nothing_but_void_adds_nothing_to_any_loss():
         assert loss(logits, target).item() == pytest.approx(loss(logits[:1], target[:1]).item()), name
 
 
-def test_an_lr_sweep_is_for_one_process(monkeypatch):
+@pytest.mark.parametrize("call", [lambda one: one.lr_sweep(), lambda one: one.undo(), lambda one: one.start(2)])
+def test_what_one_reader_does_is_for_one_process(monkeypatch, call):
     tiny.prepare()
     one = trainer.Trainer(tiny.settings(), preprocess.open_arrays("helen", 32), "a", "cpu")
     monkeypatch.setattr(parallel, "world", lambda: 2)
     with pytest.raises(trainer.TrainingError, match="without torchrun"):
-        one.lr_sweep()
+        call(one)
+
+
+def test_a_dead_peer_is_told_from_a_fault_of_one_s_own(monkeypatch):
+    """Of the texts that gloo and torch gave: only the first ones mean that another process has gone."""
+    gone = [RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"),
+            RuntimeError("Connection reset by peer"), torch.distributed.DistBackendError("NCCL error")]  # fmt: skip
+    own = [RuntimeError("shapes cannot be multiplied"), RuntimeError("CUDA error: device-side assert triggered")]
+    assert not any(map(parallel.is_left_alone, gone))  # alone there is nobody to lose
+    monkeypatch.setattr(parallel, "world", lambda: 2)
+    assert all(map(parallel.is_left_alone, gone)) and not any(map(parallel.is_left_alone, own))
+
+
+@pytest.mark.parametrize("other", [(dict(lr=1.0), 0), (dict(), 1)])
+def test_processes_with_other_settings_or_data_are_told_at_once(monkeypatch, other):
+    changes, images = other
+    arrays = {"train": parallel_child.arrays(9), "val": parallel_child.arrays(5)}
+    theirs = tiny.settings(**changes).asdict(), {"train": [9 + images, "tiny"], "val": [5, "tiny"]}
+    monkeypatch.setattr(parallel, "from_first", lambda value: theirs)
+    with pytest.raises(trainer.TrainingError, match="other settings or data on one of the hosts"):
+        trainer.Trainer(tiny.settings(), arrays, "a", "cpu")

@@ -66,11 +66,10 @@ def dirty_memory(monkeypatch):
     monkeypatch.setattr(torch, "empty_like", lambda t, **how: torch.full_like(t, float("nan"), **how))
 
 
-@pytest.mark.parametrize("optimizer", stepping.OPTIMIZERS)
 def test_a_compiled_network_is_the_model_s_own(monkeypatch):
     """torch.compile wraps what the step calls; weights, their names and the average stay the model's."""
     calls = []
-    monkeypatch.setattr(torch, "compile", lambda module: lambda x: calls.append(1) or module(x))
+    monkeypatch.setattr(torch, "compile", lambda module, **how: lambda x: calls.append(1) or module(x))
     plain, compiled = (stepping.Stepper(tiny.settings(compile=on), 11, torch.device("cpu")) for on in (False, True))
     batch = torch.randn(2, 3, 32, 32), torch.randint(0, 11, (2, 32, 32))
     for one in (plain, compiled):
@@ -79,6 +78,7 @@ def test_a_compiled_network_is_the_model_s_own(monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(compiled.model.parameters(), plain.model.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("optimizer", stepping.OPTIMIZERS)
 def test_fused_steps_equal_the_plain_optimizer_s(optimizer):
     """The oracle: torch's own for-loop form, on the same gradients."""
     stepper = make(optimizer=optimizer, average=0.0, clip=1e9)

@@ -307,3 +307,42 @@ def test_export_gives_the_best_epoch_s_weights(arrays, tmp_path):
     best = max(row["f1_overall"] for row in one.history)
     assert parser.about["scores"]["overall"] == best and parser.settings == one.settings
     assert env.shown(one.folder) == "runs/helen/a"
+
+
+def sides(one, epochs, monkeypatch):
+    """Train to so many epochs -> epoch (as the step saw it) -> side of the photos."""
+    seen = {}
+    backward = trainer.stepping.Stepper.backward
+
+    def watch(self, x, target):
+        assert x.shape[2:] == target.shape[1:]
+        seen[one.epoch] = x.shape[2]
+        return backward(self, x, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.stepping.Stepper, "backward", watch)
+        one.fit(epochs)
+    return list(seen.values())
+
+
+@pytest.mark.parametrize(("early", "epochs", "halves"), [(0.0, 4, 0), (0.5, 4, 2), (0.9, 4, 3), (0.75, 2, 1)])
+def test_the_first_epochs_see_half_and_the_last_whole_photos(arrays, monkeypatch, early, epochs, halves):
+    one = make(arrays, f"{early}", epochs=epochs, early=early)
+    assert sides(one, epochs, monkeypatch) == [16] * halves + [32] * (epochs - halves)
+
+
+def test_whole_photos_stay_whole_when_the_epochs_are_edited(arrays, monkeypatch):
+    """Half of 4 epochs are early; stretched to 12 after the third, the fourth is no early one again."""
+    make(arrays, epochs=4, early=0.5).fit(3)
+    one = make(arrays, epochs=12, early=0.5)
+    assert sides(one, 5, monkeypatch) == [32, 32]
+    assert sides(make(arrays, epochs=12, early=0.5), 7, monkeypatch) == [32, 32]  # nor from a checkpoint made since
+    make(arrays, "b", epochs=4, early=0.5).fit(1)
+    assert sides(make(arrays, "b", epochs=12, early=0.5), 7, monkeypatch) == [16] * 5 + [32]  # within them it stretches
+    assert sides(make(arrays, "b", epochs=12, early=0.8), 8, monkeypatch) == [16]  # what was asked for by name holds
+
+
+@pytest.mark.parametrize("wrong", [dict(early=1.0), dict(early=-0.1), dict(early=0.5, size=32, depth=4)])
+def test_early_epochs_that_cannot_be_are_told(wrong):
+    with pytest.raises(UNetError, match="early"):
+        tiny.settings(**wrong)
