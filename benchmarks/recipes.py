@@ -63,7 +63,8 @@ def main() -> None:
     scores = {recipe: test_scores(trainer) for recipe, trainer in trainers.items()}
     settings = trainers["tuned"].settings
     rows, columns = settings.shape
-    sizes = f"{rows} x {columns} px, width {settings.width}, batch {settings.batch}, {settings.epochs} epochs"
+    told = (f"{recipe} batch {t.settings.batch}, {t.epoch} epochs" for recipe, t in trainers.items())
+    sizes = f"{rows} x {columns} px, width {settings.width}; {'; '.join(told)}"
     counts = ", ".join(f"{len(part)} {split}" for split, part in trainers["tuned"].arrays.items())
     lines = [machine(), f"{settings.dataset} ({env.source()}): {counts}; {sizes}", f"{'':22}{'tuned':>8}{'seed':>8}"]
     lines += [f"{name:22}{scores['tuned'][name]:8.4f}{scores['seed'][name]:8.4f}" for name in scores["tuned"]]

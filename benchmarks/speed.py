@@ -28,6 +28,7 @@ from helpers.trainer import Trainer
 
 PHOTOS, CLASSES = 96, 11
 CPU = torch.device("cpu")
+LIKE = dict(batch=4, early=0.0)  # the yardsticks' batch, and whole photos, as theirs
 
 
 def prepare() -> None:
@@ -92,7 +93,7 @@ def feeding(lines: list[str]) -> None:
 
 def stepping_alone(lines: list[str]) -> None:
     """The bare step on ready tensors at 128 px, width 16, batch 4: ours, the plain loop's, the seed's way's."""
-    settings = catalog.settings("helen", "tuned", "demo")
+    settings = catalog.settings("helen", "tuned", "demo", **LIKE)
     x = torch.randn(settings.batch, 3, *settings.shape)
     ids = torch.randint(0, CLASSES, (settings.batch, *settings.shape))
     one_hot = torch.stack([yardsticks.one_hot(label, CLASSES) for label in ids])
@@ -122,7 +123,7 @@ def stepping_alone(lines: list[str]) -> None:
 
 def epochs(lines: list[str]) -> None:
     """A whole training epoch from the photographs, feeding and step: the seed's way, the plain loop, ours."""
-    settings = catalog.settings("helen", "tuned", "demo")
+    settings = catalog.settings("helen", "tuned", "demo", **LIKE)
     pairs, arrays = preprocess.pairs("helen", "train"), preprocess.open_arrays("helen", settings.shape)
     seed_settings = catalog.settings("helen", "seed", "demo")
     seed = yardsticks.seed_way(yardsticks.network(seed_settings, CLASSES), 100, CPU)
