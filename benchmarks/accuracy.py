@@ -187,18 +187,42 @@ def run(dataset: str, name: str, seed: int, share: float) -> None:
 
 
 def table() -> str:
-    """Mean and spread over the seeds of every candidate and share."""
+    """For each dataset a line a candidate: mean and spread over the seeds; of whole runs each class's F1 as well."""
     lines, groups = [], {}
     for row in read_rows():
-        groups.setdefault((row["dataset"], row["share"], row["candidate"]), []).append(row)
-    for (dataset, share, name), rows in sorted(groups.items()):
-        row = catalog.dataset(dataset)
-        wanted = [row.headline, "mean of parts", "accuracy", *row.classes]
-        values = {score: np.array([float(r[score] or "nan") for r in rows]) for score in wanted}
-        cells = " ".join(f"{score} {v.mean():.4f} +- {v.std():.4f}" for score, v in list(values.items())[:3])
-        lines.append(f"{dataset:8} {share:>5} {name:20} seeds {len(rows)} epochs {rows[0]['epochs']:>3}  {cells}")
-        lines.append("    " + " ".join(f"{score} {values[score].mean():.3f}" for score in row.classes))
+        groups.setdefault((row["dataset"], float(row["share"]), row["candidate"]), []).append(row)
+    for dataset in dict.fromkeys(name for name, *_ in groups):
+        row, clocked = catalog.dataset(dataset), read_clock()[dataset]
+        seconds = ", ".join(f"{k} {v:.1f} s" for k, v in clocked.items() if k != "machine")
+        lines += [
+            "",
+            f"{dataset}: share 1 is {SEED_EPOCHS[dataset] * clocked['seed']:.0f} s; an epoch takes: {seconds}",
+        ]
+        lines.append(f"{'candidate':22}{'share':>6}{'epochs':>7}{'seeds':>6}  {row.headline:18}mean of parts     flip")
+        mine = {key[1:]: rows for key, rows in groups.items() if key[0] == dataset}
+        for (share, name), rows in sorted(mine.items(), key=lambda item: (item[0][0], mean(item[1], row.headline))):
+            cells = [f"{mean(rows, s):.4f} +- {spread(rows, s):.4f}" for s in (row.headline, "mean of parts")]
+            flip = f"{mean(rows, f'flip {row.headline}'):.4f}"
+            lines.append(f"{name:22}{share:6.2f}{rows[0]['epochs']:>7}{len(rows):6}  {cells[0]:18}{cells[1]:18}{flip}")
+            if share == 1:
+                lines.append("    F1: " + " ".join(f"{score} {mean(rows, score):.3f}" for score in row.classes))
     return "\n".join(lines)
+
+
+def values(rows: list[dict], score: str) -> np.ndarray:
+    """A score of several rows, NaN where one has none."""
+    return np.array([float(row.get(score) or "nan") for row in rows])
+
+
+def mean(rows: list[dict], score: str) -> float:
+    """Over the rows that have it."""
+    known = values(rows, score)
+    return float(known[~np.isnan(known)].mean()) if not np.isnan(known).all() else float("nan")
+
+
+def spread(rows: list[dict], score: str) -> float:
+    """Standard deviation over the seeds."""
+    return float(values(rows, score).std())
 
 
 def main() -> None:
@@ -215,7 +239,7 @@ def main() -> None:
     elif options.what == "run":
         run(options.dataset, options.candidate, options.seed, options.share)
     else:
-        text = f"{machine()}\n{json.dumps(read_clock())}\n{table()}\n"
+        text = f"{machine()}\n{table()}\n"
         files.write_atomic(RESULTS / "accuracy.txt", text.encode())
         print(text)
 

@@ -69,6 +69,7 @@ def as_html(png: bytes) -> str:
 # ---- the panel of a training ----
 
 LOWEST, HIGHEST = -7, 0  # of the slider, as powers of ten
+REST = 2.0  # seconds after which a slider counts as left alone
 TEXT_EVERY = 0.5  # seconds between two updates of bar and status
 DRAW_SHARE = 0.05  # of the time at most that goes into drawing the curve
 FACES = 3
@@ -99,6 +100,7 @@ class Panel(ipywidgets.VBox):
         self.own = threading.local()  # .quiet: this thread sets a widget itself, no reader does
         self.pen = threading.Lock()  # one drawing at a time
         self.texted = self.drawn = -math.inf  # when bar and curve were last updated
+        self.moved = -math.inf  # when a reader last moved the slider
         self.cost = 0.0  # seconds that a curve takes
         self._make_widgets()
         super().__init__(self._rows())
@@ -161,7 +163,7 @@ class Panel(ipywidgets.VBox):
         self.slider.observe(self.on_slider, names="value")
         self.number.observe(self.on_number, names="value")
         for button, factor in ((self.tenth, 0.1), (self.half, 0.5), (self.double, 2.0)):
-            button.on_click(lambda _, factor=factor: self.set_rate(self.trainer.lr * factor))
+            button.on_click(lambda _, factor=factor: self.on_factor(factor))
 
     # --- what a reader does --------------------------------------------------------------------------------------
 
@@ -190,12 +192,14 @@ class Panel(ipywidgets.VBox):
     def on_slider(self, change: dict) -> None:
         """The rate that the slider was moved to."""
         if not self._quiet():
+            self.moved = time.monotonic()
             self.set_rate(change["new"])
 
     def on_number(self, change: dict) -> None:
         """The rate that was typed."""
         if self._quiet():
             return
+        self.moved = -math.inf
         try:
             rate = float(change["new"])
         except ValueError:
@@ -203,6 +207,11 @@ class Panel(ipywidgets.VBox):
             self.show_rate()
         else:
             self.set_rate(rate)
+
+    def on_factor(self, factor: float) -> None:
+        """The rate that one of the buttons asks for."""
+        self.moved = -math.inf
+        self.set_rate(self.trainer.lr * factor)
 
     def set_rate(self, rate: float) -> None:
         """The training's rate, from its next step on."""
@@ -256,9 +265,13 @@ class Panel(ipywidgets.VBox):
                 self.epochs.value = left
 
     def show_rate(self) -> None:
-        """The rate of the next step, on the slider and as a number."""
+        """The rate of the next step, on the slider and as a number.
+
+        Not on a slider that is being moved: the answer to one key would undo the keys pressed since.
+        """
         with self._quietly():
-            self.slider.value = self._shown(self.trainer.lr)
+            if time.monotonic() - self.moved > REST:
+                self.slider.value = self._shown(self.trainer.lr)
             self.number.value = self._text(self.trainer.lr)
 
     def show_progress(self) -> None:
@@ -294,12 +307,12 @@ class Panel(ipywidgets.VBox):
             if not free or not len(val):
                 return
             rows = np.linspace(0, len(val) - 1, min(FACES, len(val))).astype(int)
-            images, truths = np.array(val.images[rows]), np.array(val.labels[rows])
-            x = to_float(torch.from_numpy(images).to(one.device), one.settings.mean, one.settings.std)
+            images, truths = one.at_size(*(torch.from_numpy(part[rows]) for part in (val.images, val.labels)))
+            x = to_float(images.to(one.device), one.settings.mean, one.settings.std)
             with torch.no_grad():
                 said = one.network(x).argmax(1).to(torch.uint8).cpu().numpy()
             names = [val.ids[row] for row in rows]
-            self.faces.value = plots.png(plots.predictions(images, truths, said, one.dataset, names))
+            self.faces.value = plots.png(plots.predictions(images.numpy(), truths.numpy(), said, one.dataset, names))
 
     @contextlib.contextmanager
     def _drawing(self) -> Iterator[bool]:

@@ -29,6 +29,7 @@ CHECK = 10  # steps between two readings of the loss from the device
 SAVE_EVERY = 600  # seconds between two checkpoints within an epoch
 LOOK_EVERY = 2  # seconds between two looks for control.json
 FORMAT = 2  # of the checkpoint
+WHOLE = "whole photos"  # the history's note where the early epochs of half size end
 STOPS = ("", "epoch", "step")  # what a training may be told, the sooner the later here
 
 
@@ -91,7 +92,7 @@ class Trainer:
         self.rows: list[dict] = []  # the history
         self.trace: list[list[float]] = []  # [epoch as a fraction, mean loss, rate] every few steps
         self.window = 0  # images since the loss was last read
-        self.best = -1.0  # the best merit so far
+        self.best = -2.0  # the best merit so far
         self.saved = -1  # the step of the newest checkpoint
         self.stamp: tuple | None = None  # last.pt as this Trainer last read or wrote it
         self.halved = int(settings.early * settings.epochs)  # epochs, the first, at half size
@@ -375,7 +376,7 @@ class Trainer:
     def ended_early(self) -> bool:
         """Whether training ends before its last epoch: no better epoch for as many as settings.patience says."""
         patience = self.settings.patience
-        return patience > 0 and self.epoch - self.best_epoch >= patience and self.epoch > 0
+        return patience > 0 and self.epoch - self.best_epoch >= patience and self.epoch > self.halved
 
     def _recover(self) -> None:
         """Before training: mend what an earlier cut or a full disk has left; see that there is a checkpoint."""
@@ -474,6 +475,7 @@ class Trainer:
 
     def _run_epoch(self) -> None:
         """The rest of the current epoch; at its end validation, a history row, a checkpoint and a line."""
+        self._note_whole()
         began, first = time.perf_counter(), self.seen
         self.clock = (began, self.progress)
         batches = self._batches(self.epoch, self.seen)
@@ -498,6 +500,14 @@ class Trainer:
             self._raise_if_out_of_memory(error)
             raise
         self._finish_epoch(scores, time.perf_counter() - began)
+
+    def _note_whole(self) -> None:
+        """At the end of the early epochs: say so, and mark the place in the curves."""
+        place = [row for row in self.rows if row["epoch"] == self.epoch and row["note"] == WHOLE]
+        if self.halved and self.progress == self.halved and not place:
+            rows, columns = self.settings.shape
+            self._note(WHOLE)
+            self._say(f"from here on {WHOLE}: {rows} x {columns}")
 
     def _step(self, images: Tensor, labels: Tensor, numbers: np.ndarray) -> None:
         """One batch, uint8[B,S,T,3] and uint8[B,S,T]: forward, backward, clip, update, average.
@@ -622,16 +632,26 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, network: unet.UNet | None = None) -> dict[str, float]:
-        """metrics.measures on the validation split, at training size, from one pooled matrix."""
+        """metrics.measures on the validation split, at the size of the epoch's training, from one pooled matrix."""
         network, classes = network or self.network, len(self.dataset.classes)
         matrix = torch.zeros(classes, classes, dtype=torch.int64)
-        for images, labels, _ in self.feeds["val"]():
-            x = to_float(images.to(self.device), self.settings.mean, self.settings.std)
+        for batch in self.feeds["val"]():
+            images, labels = self.at_size(*(part.to(self.device) for part in batch[:2]))
+            x = to_float(images, self.settings.mean, self.settings.std)
             with self.stepper.autocast():
                 matrix += metrics.confusion(network(x).argmax(1).cpu(), labels.cpu(), classes)
             if self.trains_in is threading.current_thread() and self._asked_within_validation():
                 raise _StoppedError
         return metrics.measures(parallel.total(matrix).numpy(), self.dataset)
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the present epoch is one at half size."""
+        return self.epoch < self.halved
+
+    def at_size(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8[B,S,T,3], uint8[B,S,T] as the present epoch sees them: halved in the early ones."""
+        return halve(images, labels) if self.is_early else (images, labels)
 
     def _asked_within_validation(self) -> bool:
         """_asked; several processes see a signal after the same batch."""
@@ -679,9 +699,12 @@ class Trainer:
         self.unwritten = None
 
     def _merit(self, row: dict) -> float:
-        """By which the best epoch is chosen: the headline score, just below 0 where it is not defined."""
+        """By which the best epoch is chosen: the headline score, just below 0 where it is not defined.
+
+        Any epoch that saw whole photos is better than every early one, whose score is of halved photos.
+        """
         score = row[self.dataset.column(self.dataset.headline)]
-        return -0.5 if math.isnan(score) else score
+        return (-0.5 if math.isnan(score) else score) - (row["epoch"] <= self.halved)
 
     def _note(self, text: str) -> None:
         """A row of its own for what the reader changed, at this very place."""
@@ -850,7 +873,14 @@ class Trainer:
         scores = {name: row[column] for column, name in names.items() if column in row}
         images, source = len(self.arrays["train"]), env.source(self.dataset.name)
         what = f"{self.dataset.title}, {source}, {images} images, epoch {row['epoch']}"
-        return self.stepper.network.state_dict(), self.settings, scores, what
+        return self.stepper.network.state_dict(), self._settings_of(row["epoch"]), scores, what
+
+    def _settings_of(self, epoch: int) -> catalog.Settings:
+        """The settings by which an epoch's weights are used: of an early one at the half size that they know."""
+        if epoch > self.halved:
+            return self.settings
+        rows, columns = (side // 2 for side in (self.settings.size, self.settings.columns))
+        return self.settings.but(size=rows, columns=columns, early=0.0)
 
     def export(self, path: Path) -> None:
         """Write the weights of the best epoch by validation as one file that predict.load takes anywhere."""

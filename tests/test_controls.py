@@ -187,6 +187,17 @@ def test_a_fit_in_a_cell_moves_the_panel_too(one):
     assert "epoch 2.0 of 2" in panel.status.value and not panel.start.disabled
 
 
+def test_a_slider_that_is_being_moved_is_left_alone(one, monkeypatch):
+    """What the training says of the rate meanwhile is shown as a number; on the slider, once that has come to rest."""
+    panel = controls.panel(one)
+    panel.slider.value = 1e-4
+    one.lr = 1e-3
+    assert panel.slider.value == 1e-4 and panel.number.value == "1.00e-03"
+    monkeypatch.setattr(controls, "REST", 0.0)
+    panel.refresh()
+    assert panel.slider.value == pytest.approx(1e-3)
+
+
 def test_a_rate_off_the_slider_is_set_all_the_same(one):
     panel = controls.panel(one)
     panel.number.value = "1e-9"

@@ -16,7 +16,7 @@ from benchmarks import accuracy, networks
 from helpers import catalog, checkpoint, env, losses, predict, unet
 from helpers.errors import UNetError
 
-SMALL = dict(size=32, width=4, depth=2)
+SMALL = dict(size=32, width=4, depth=2, batch=4, early=0.0)
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_an_epoch_is_all_its_steps_and_looks():
 
 def test_early_epochs_are_timed_at_half_the_size():
     tiny.prepare(train=9, val=3)
-    racer = networks.Racer(settings(**SMALL, early=0.25), networks.ours)
+    racer = networks.Racer(settings(**(SMALL | dict(early=0.25))), networks.ours)
     sizes = []
     for network in (racer.stepper.model, racer.stepper.average):
         network.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[2:]))

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from helpers import env, losses, predict, preprocess, samples, stepping, trainer
+from helpers import catalog, env, losses, predict, preprocess, samples, stepping, trainer
 from helpers.errors import CheckpointError, TrainingError, UNetError
 from helpers.steering import Signals
 
@@ -340,6 +340,35 @@ def test_whole_photos_stay_whole_when_the_epochs_are_edited(arrays, monkeypatch)
     make(arrays, "b", epochs=4, early=0.5).fit(1)
     assert sides(make(arrays, "b", epochs=12, early=0.5), 7, monkeypatch) == [16] * 5 + [32]  # within them it stretches
     assert sides(make(arrays, "b", epochs=12, early=0.8), 8, monkeypatch) == [16]  # what was asked for by name holds
+
+
+def test_early_epochs_are_judged_at_half_size_and_never_the_best_once_one_has_seen_whole_photos(arrays, monkeypatch):
+    """Their scores 0.9 and 0.8, those of the whole ones 0.1 and 0.2: epoch 1 is the best of two, epoch 4 of four."""
+    names, sizes, scores = ["overall", "mean_iou", "accuracy"], [], iter([0.9, 0.8, 0.1, 0.2])
+    confusion = trainer.metrics.confusion
+    monkeypatch.setattr(
+        trainer.metrics, "confusion", lambda said, *rest: sizes.append(len(said[0])) or confusion(said, *rest)
+    )
+    measures = trainer.metrics.measures
+    monkeypatch.setattr(trainer.metrics, "measures", lambda *rest: measures(*rest) | dict.fromkeys(names, next(scores)))
+    one = make(arrays, epochs=4, early=0.5)
+    one.fit(2)
+    assert one.best_epoch == 1 and set(sizes) == {16}
+    half = predict.load(one.folder / "best.pt", "cpu")
+    assert half.settings.shape == (16, 16) and half.settings.early == 0  # the size that these weights know
+    one.fit(4)
+    assert one.best_epoch == 4 and sizes[-1] == 32 and set(sizes) == {16, 32}
+    assert predict.load(one.folder / "best.pt", "cpu").settings.shape == (32, 32)
+    marks = [(row["epoch"], row["note"]) for row in one.history if row["note"]]
+    assert marks == [(2.0, trainer.WHOLE)]
+
+
+def test_patience_waits_for_whole_photos(arrays, monkeypatch):
+    """Nothing gets better: without early epochs the end comes after 2, with them not before 2 whole ones."""
+    flat = dict.fromkeys(["mean_iou", "accuracy", *catalog.HELEN.rows], 0.5)
+    monkeypatch.setattr(trainer.Trainer, "validate", lambda *rest: dict(flat))
+    assert make(arrays, "a", epochs=8, patience=1).fit(8).epoch == 2
+    assert make(arrays, "b", epochs=8, patience=1, early=0.5).fit(8).epoch == 6
 
 
 @pytest.mark.parametrize("wrong", [dict(early=1.0), dict(early=-0.1), dict(early=0.5, size=32, depth=4)])
