@@ -44,6 +44,7 @@ CANDIDATES: dict[str, dict] = {
     "early-0.3-a0": FIRST | dict(early=0.3, augment=0.0),
     "early-half-flip": FIRST | dict(early=0.5, augment=1e-6),
     "early-half-flip-b2": FIRST | dict(early=0.5, augment=1e-6, batch=2),
+    "early-0.25-a0-b2": FIRST | dict(early=0.25, augment=0.0, batch=2),
     "early-half-b2": FIRST | dict(early=0.5, batch=2),
 }
 
