@@ -245,7 +245,7 @@ class Settings:
     compile: bool = False  # the network through torch.compile: pays on a GPU, after a minute
     batch: int = 10  # images a step
     epochs: int = 30
-    early: float = 0.0  # so large a share of the epochs, the first, sees photos of half the size: four times as fast
+    early: float = 0.0  # so large a share of the epochs, the first, sees photos of half the size: a quarter of the work
     patience: int = 0  # training ends after so many epochs without a better one; 0: never
     seed: int = 0
 

@@ -307,7 +307,9 @@ class Panel(ipywidgets.VBox):
             if not free or not len(val):
                 return
             rows = np.linspace(0, len(val) - 1, min(FACES, len(val))).astype(int)
-            images, truths = one.at_size(*(torch.from_numpy(part[rows]) for part in (val.images, val.labels)))
+            images, truths = one.at_size(
+                *(torch.from_numpy(part[rows]) for part in (val.images, val.labels)), one.epoch
+            )
             x = to_float(images.to(one.device), one.settings.mean, one.settings.std)
             with torch.no_grad():
                 said = one.network(x).argmax(1).to(torch.uint8).cpu().numpy()

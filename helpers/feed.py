@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import masks, parallel
+from .augment import to_device
 from .preprocess import Arrays, Batches, loader
 
 SHARE = 4  # arrays that fit into a quarter of the device's free memory live there
@@ -76,7 +77,7 @@ def taken(images: Tensor, labels: Tensor, batches: Batches) -> Iterator[tuple[Te
     """Batches out of arrays that lie on the device: nothing but the numbers is copied."""
     for numbers in batches:
         own, counts = parallel.share(numbers)
-        where = torch.from_numpy(own).to(images.device, non_blocking=True)
+        where = to_device(torch.from_numpy(own), images.device)
         part = labels[where]
         yield images[where], part if counts else torch.full_like(part, masks.VOID), numbers
 

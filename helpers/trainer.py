@@ -535,8 +535,7 @@ class Trainer:
 
         In the early epochs of half size: halved first.
         """
-        if epoch < self.halved:
-            images, labels = halve(images, labels)
+        images, labels = self.at_size(images, labels, epoch)
         if self.settings.augment:
             return self.augment(images, labels, numbers, epoch)
         return to_float(images, self.settings.mean, self.settings.std), to_ids(labels)
@@ -636,7 +635,7 @@ class Trainer:
         network, classes = network or self.network, len(self.dataset.classes)
         matrix = torch.zeros(classes, classes, dtype=torch.int64)
         for batch in self.feeds["val"]():
-            images, labels = self.at_size(*(part.to(self.device) for part in batch[:2]))
+            images, labels = self.at_size(*(part.to(self.device) for part in batch[:2]), self.epoch)
             x = to_float(images, self.settings.mean, self.settings.std)
             with self.stepper.autocast():
                 matrix += metrics.confusion(network(x).argmax(1).cpu(), labels.cpu(), classes)
@@ -644,14 +643,9 @@ class Trainer:
                 raise _StoppedError
         return metrics.measures(parallel.total(matrix).numpy(), self.dataset)
 
-    @property
-    def is_early(self) -> bool:
-        """Whether the present epoch is one at half size."""
-        return self.epoch < self.halved
-
-    def at_size(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8[B,S,T,3], uint8[B,S,T] as the present epoch sees them: halved in the early ones."""
-        return halve(images, labels) if self.is_early else (images, labels)
+    def at_size(self, images: Tensor, labels: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """uint8[B,S,T,3], uint8[B,S,T] as that epoch (from 0) sees them: halved in the early ones."""
+        return halve(images, labels) if epoch < self.halved else (images, labels)
 
     def _asked_within_validation(self) -> bool:
         """_asked; several processes see a signal after the same batch."""
