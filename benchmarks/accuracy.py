@@ -149,37 +149,45 @@ def score(segmenter: predict.Segmenter, folder: Path) -> dict[str, float]:
     return metrics.measures(pooled, dataset) | {"mean of parts": metrics.mean_of_parts(pooled, dataset)}
 
 
-def read_rows() -> list[dict]:
+def read_rows(path: Path) -> list[dict]:
     """All rows so far."""
-    if not ROWS.exists():
+    if not path.exists():
         return []
-    with open(ROWS, newline="") as file:
+    with open(path, newline="") as file:
         return list(csv.DictReader(file))
 
 
-def add_row(row: dict) -> None:
+def add_row(path: Path, row: dict) -> None:
     """Keep a row; datasets have other scores, so that the columns are all that any row has."""
-    rows = [*read_rows(), row]
+    rows = [*read_rows(path), row]
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    files.write_atomic(ROWS, text.getvalue().encode())
+    files.write_atomic(path, text.getvalue().encode())
+
+
+def is_there(path: Path, key: dict[str, str]) -> bool:
+    """Whether a row of this key is kept already; told, if so."""
+    found = any(all(row[k] == v for k, v in key.items()) for row in read_rows(path))
+    if found:
+        print("is there already:", *key.values())
+    return found
 
 
 def run(dataset: str, name: str, seed: int, share: float) -> None:
     """Train, score, keep the row; nothing if it is there."""
     key = {"dataset": dataset, "candidate": name, "seed": str(seed), "share": str(share)}
-    if any(all(row[k] == v for k, v in key.items()) for row in read_rows()):
-        return print("is there already:", *key.values())
+    if is_there(ROWS, key):
+        return
     segmenter, epochs = train(dataset, name, seed, share)
     folder = env.home() / "accuracy" / f"{dataset}-{name}-{seed}-{share}"
     headline = catalog.dataset(dataset).headline
     scores = score(segmenter, folder)
     twice = score(predict.Segmenter(segmenter.model, segmenter.settings, flip=True), folder)
     scores |= {f"flip {name}": twice[name] for name in (headline, "mean of parts")}
-    add_row(key | {"epochs": epochs, "machine": machine()} | {k: f"{v:.4f}" for k, v in scores.items()})
+    add_row(ROWS, key | {"epochs": epochs, "machine": machine()} | {k: f"{v:.4f}" for k, v in scores.items()})
     told = (f"{name} {scores[name]:.4f}" for name in (headline, "mean of parts", f"flip {headline}"))
     print(*key.values(), f"{epochs} epochs:", *told, flush=True)
 
@@ -190,7 +198,7 @@ def run(dataset: str, name: str, seed: int, share: float) -> None:
 def table() -> str:
     """For each dataset a line a candidate: mean and spread over the seeds; of whole runs each class's F1 as well."""
     lines, groups = [], {}
-    for row in read_rows():
+    for row in read_rows(ROWS):
         groups.setdefault((row["dataset"], float(row["share"]), row["candidate"]), []).append(row)
     for dataset in dict.fromkeys(name for name, *_ in groups):
         row, clocked = catalog.dataset(dataset), read_clock()[dataset]
@@ -202,7 +210,7 @@ def table() -> str:
         lines.append(f"{'candidate':22}{'share':>6}{'epochs':>7}{'seeds':>6}  {row.headline:18}mean of parts     flip")
         mine = {key[1:]: rows for key, rows in groups.items() if key[0] == dataset}
         for (share, name), rows in sorted(mine.items(), key=lambda item: (item[0][0], mean(item[1], row.headline))):
-            cells = [f"{mean(rows, s):.4f} +- {spread(rows, s):.4f}" for s in (row.headline, "mean of parts")]
+            cells = [f"{mean(rows, s):.4f}{spread(rows, s)}" for s in (row.headline, "mean of parts")]
             flip = f"{mean(rows, f'flip {row.headline}'):.4f}"
             lines.append(f"{name:22}{share:6.2f}{rows[0]['epochs']:>7}{len(rows):6}  {cells[0]:18}{cells[1]:18}{flip}")
             if share == 1:
@@ -221,9 +229,9 @@ def mean(rows: list[dict], score: str) -> float:
     return float(known[~np.isnan(known)].mean()) if not np.isnan(known).all() else float("nan")
 
 
-def spread(rows: list[dict], score: str) -> float:
-    """Standard deviation over the seeds."""
-    return float(values(rows, score).std())
+def spread(rows: list[dict], score: str) -> str:
+    """Standard deviation over the seeds, in words; of a single seed nothing is known."""
+    return f" +- {values(rows, score).std():.4f}" if len(rows) > 1 else ""
 
 
 def main() -> None:

@@ -15,9 +15,7 @@ a row that is there is not run again. Nothing in helpers/ imports this.
 
 import argparse
 import contextlib
-import csv
 import http.client
-import io
 import json
 import sys
 import time
@@ -288,33 +286,17 @@ def train(dataset: str, name: str, seed: int, share: float) -> tuple[predict.Seg
     return predict.Segmenter(trainer.network, settings), settings.epochs
 
 
-def read_rows() -> list[dict]:
-    """All rows so far."""
-    if not ROWS.exists():
-        return []
-    with open(ROWS, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def add_row(row: dict) -> None:
-    """Keep a row."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(row), lineterminator="\n")  # one dataset: all rows have the same columns
-    writer.writeheader()
-    writer.writerows([*read_rows(), row])
-    files.write_atomic(ROWS, text.getvalue().encode())
-
-
 def run(dataset: str, name: str, seed: int, share: float) -> None:
     """Train, score, keep the row; nothing if it is there, or if the variant cannot be built here."""
     key = {"dataset": dataset, "network": name, "seed": str(seed), "share": str(share)}
-    if any(all(row[k] == v for k, v in key.items()) for row in read_rows()):
-        return print("is there already:", *key.values())
+    if accuracy.is_there(ROWS, key):
+        return
     if why := missing(dataset, name):
-        return print(f"{name} is left out: {why}")
+        print(f"{name} is left out: {why}")
+        return
     segmenter, epochs = train(dataset, name, seed, share)
     scores = accuracy.score(segmenter, env.home() / "networks" / f"{dataset}-{name}-{seed}-{share}")
-    add_row(key | {"epochs": epochs, "machine": machine()} | {k: f"{v:.4f}" for k, v in scores.items()})
+    accuracy.add_row(ROWS, key | {"epochs": epochs, "machine": machine()} | {k: f"{v:.4f}" for k, v in scores.items()})
     told = (f"{score} {scores[score]:.4f}" for score in (catalog.dataset(dataset).headline, "mean of parts"))
     print(*key.values(), f"{epochs} epochs:", *told, flush=True)
 
@@ -326,7 +308,7 @@ def table() -> str:
     """A line a variant and share: its size, its speed, and mean and spread over the seeds of its scores."""
     lines = []
     for dataset, known in read_clock().items():
-        rows = [row for row in read_rows() if row["dataset"] == dataset]
+        rows = [row for row in accuracy.read_rows(ROWS) if row["dataset"] == dataset]
         headline = catalog.dataset(dataset).headline
         lines += [
             f"{dataset}, recipe tuned: epochs that fit into share x {seconds_for(dataset, 1):.0f} s, the time of the "

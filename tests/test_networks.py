@@ -286,13 +286,13 @@ def test_a_run_trains_the_variant_and_scores_its_averaged_weights_once(kept, mon
     for name, value in segmenter.model.state_dict().items():
         torch.testing.assert_close(value, state["average"][name], atol=0, rtol=0)
     assert any(not torch.equal(value, state["model"][name]) for name, value in state["average"].items())
-    (row,) = networks.read_rows()
+    (row,) = accuracy.read_rows(networks.ROWS)
     assert [row[k] for k in ("dataset", "network", "seed", "share", "epochs")] == ["helen", "ours", "3", "0.2", "3"]
     assert 0 <= float(row["mean of parts"]) <= 1 and 0 <= float(row["overall"]) <= 1
     monkeypatch.setattr(networks, "Trainer", None)  # would fail
     networks.run("helen", "ours", 3, 0.2)
     assert "is there already: helen ours 3 0.2" in capsys.readouterr().out
-    assert networks.read_rows() == [row]
+    assert accuracy.read_rows(networks.ROWS) == [row]
     with pytest.raises(TypeError, match="NoneType"):
         networks.run("helen", "ours", 4, 0.2)  # another seed is another row
 
@@ -303,14 +303,14 @@ def test_a_run_that_was_stopped_leaves_no_row(kept, monkeypatch):
     monkeypatch.setattr(networks.Trainer, "fit", lambda self, epochs: self)
     with pytest.raises(SystemExit, match="run it again"):
         networks.run("helen", "ours", 0, 1.0)
-    assert networks.read_rows() == []
+    assert accuracy.read_rows(networks.ROWS) == []
 
 
 def test_rows_are_added_to_those_that_are_there(kept):
     rows = [{"network": name, "machine": "2026, two cores", "overall": "0.5"} for name in ("a", "b")]
     for row in rows:
-        networks.add_row(row)
-    assert networks.read_rows() == rows
+        accuracy.add_row(networks.ROWS, row)
+    assert accuracy.read_rows(networks.ROWS) == rows
     with open(networks.ROWS, newline="") as file:
         assert list(csv.DictReader(file)) == rows
 
@@ -322,8 +322,8 @@ def test_the_table_has_a_line_a_variant_and_share(kept, monkeypatch):
     clocks = {"helen": {"machine": "there", "networks": {"ours": known, "slow": known | {"seconds": 61.0}}}}
     networks.CLOCK.write_text(json.dumps(clocks))
     for seed, share, epochs, score in ((0, "0.5", 7, 0.8), (1, "0.5", 7, 0.9), (0, "1.0", 15, 0.91)):
-        networks.add_row({"dataset": "helen", "network": "ours", "seed": seed, "share": share, "epochs": epochs,
-                          "overall": score, "mean of parts": score - 0.1})  # fmt: skip
+        row = {"dataset": "helen", "network": "ours", "seed": seed, "share": share, "epochs": epochs}
+        accuracy.add_row(networks.ROWS, row | {"overall": score, "mean of parts": score - 0.1})
     networks.main(["table"])
     lines = (kept / "networks.txt").read_text().splitlines()
     assert lines[0] == networks.machine()
