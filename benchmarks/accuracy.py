@@ -29,8 +29,8 @@ from helpers.trainer import Trainer
 
 SEED_EPOCHS = {"helen": 12, "camvid": 20}  # of the seed's way: its time is everyone's
 ROWS, CLOCK = RESULTS / "accuracy.csv", RESULTS / "accuracy-clock.json"
-# What `tuned` was before the sieve: whole photos, batch 4, turned, zoomed, shifted and recoloured.
-FIRST = dict(batch=4, early=0.0, augment=1.0)
+# What `tuned` was before the sieve: AdamW, whole photos, batch 4, turned, zoomed, shifted and recoloured.
+FIRST = dict(optimizer="adamw", batch=4, early=0.0, augment=1.0)
 # name -> changes of `tuned`: the sieve, at half the time and one seed. flip: mirrored, and next to nothing else
 CANDIDATES: dict[str, dict] = {
     "tuned": {},
@@ -46,6 +46,7 @@ CANDIDATES: dict[str, dict] = {
     "early-half-flip-b2": FIRST | dict(early=0.5, augment=1e-6, batch=2),
     "early-0.25-a0-b2": FIRST | dict(early=0.25, augment=0.0, batch=2),
     "early-half-b2": FIRST | dict(early=0.5, batch=2),
+    "early-half-a0-b2": FIRST | dict(early=0.5, augment=0.0, batch=2),
 }
 
 
@@ -72,8 +73,9 @@ def clock(dataset: str) -> dict[str, float]:
     seed = settings_of(dataset, "seed", 0)
     loop = yardsticks.seed_way(yardsticks.network(seed, classes), 4, torch.device("cpu"))
     batches = yardsticks.loader(pairs, seed, classes)
-    changes = {kind(batch, half): dict(batch=batch, early=0.9 * half) for batch in (4, 2) for half in (False, True)}
-    ours = {name: trainer_of(settings.but(**more), f"clock-{name}") for name, more in changes.items()}
+    steps = [dict(optimizer=optimizer, batch=batch) for optimizer, batch in (("adamw", 4), ("adamw", 2), ("muon", 4))]
+    kinds = [settings.but(**step, early=0.9 * half) for step in steps for half in (False, True)]
+    ours = {kind(each, each.early > 0): trainer_of(each, f"clock-{kind(each, each.early > 0)}") for each in kinds}
     taken: dict[str, list[float]] = {"seed": []} | {name: [] for name in ours}
     for turn in range(2):  # A B C A B C
         for name, times in taken.items():
@@ -86,9 +88,9 @@ def clock(dataset: str) -> dict[str, float]:
     return seconds
 
 
-def kind(batch: int, half: bool) -> str:
+def kind(settings: catalog.Settings, half: bool) -> str:
     """Under which name the clock keeps an epoch of ours."""
-    return f"{'half' if half else 'full'} size, batch {batch}"
+    return f"{settings.optimizer}, batch {settings.batch}, {'half' if half else 'full'} size"
 
 
 def read_clock() -> dict:
@@ -99,7 +101,7 @@ def read_clock() -> dict:
 def epochs_for(dataset: str, settings: catalog.Settings, share: float) -> int:
     """How many epochs fit into `share` of the seed's time, arrays and validation counted."""
     seconds = read_clock()[dataset]
-    half, full = (seconds[kind(min(settings.batch, 4), half)] for half in (True, False))
+    half, full = (seconds[kind(settings, half)] for half in (True, False))
     epoch = settings.early * half + (1 - settings.early) * full
     return int((share * SEED_EPOCHS[dataset] * seconds["seed"] - seconds["build"]) / epoch)
 

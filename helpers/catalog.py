@@ -311,9 +311,12 @@ SCALES: dict[str, dict] = {
     "demo": dict(size=128, width=16, batch=4, epochs=16),  # minutes on two cores
     "smoke": dict(size=64, width=8, batch=4, epochs=2),  # seconds: what the tests run
 }
-# What learns most in a few minutes from a few hundred photos: more and smaller steps, half of the epochs at half size,
-# and no random changes, which are for long trainings (benchmarks/results/accuracy.txt).
-TUNED_AT: dict[str, dict] = {"demo": dict(batch=2, early=0.5, augment=0.0, epochs=20)}
+# What learns most in a few minutes from a few hundred photos: Muon, half of the epochs at half size, and no random
+# changes, which are for long trainings (benchmarks/results/accuracy.txt).
+TUNED_AT: dict[str, dict] = {
+    "demo": dict(optimizer="muon", early=0.5, augment=0.0, epochs=20),
+    "smoke": dict(optimizer="muon"),
+}
 # CamVid's frames are 4:3, and a small class is a few pixels in them.
 WIDE: dict[str, dict] = {"demo": dict(size=144, columns=192, epochs=20), "smoke": dict(size=48, columns=64)}
 SCALES_OF: dict[str, dict[str, dict]] = {"camvid": WIDE, "camvid32": WIDE}

@@ -590,6 +590,20 @@ def sweep(rates: np.ndarray, losses: np.ndarray, suggestion: float) -> Figure:
     return figure
 
 
+def directions(steps: dict[str, np.ndarray]) -> Figure:
+    """How far each kind of step goes in its directions: singular values float [N] by name, as shares of the largest."""
+    figure = _figure(WIDTH, 300)
+    axes = _chart(figure, 70, 50, 640, 230)
+    for (name, values), hue in zip(steps.items(), HUES, strict=False):
+        shares = np.sort(values)[::-1] / values.max()
+        axes.plot(np.arange(1, len(shares) + 1), shares, color=hue, lw=1.6, marker="o", markersize=3)
+        axes.text(len(shares) + 0.5, shares[-1], name, color=hue, fontsize=TEXT, va="center")
+    axes.set_ylim(0, 1.05)
+    axes.set_xlabel("direction, the strongest first", fontsize=TEXT, color=INK)
+    axes.set_ylabel("how far the step goes", fontsize=TEXT, color=INK)
+    return figure
+
+
 def class_curves(rows: list[dict], dataset: Dataset) -> Figure:
     """Validation F1 of every class over epochs, one line each, named at its right end."""
     last = {name: _last(_column(rows, f"f1_{name}")) for name in dataset.classes}

@@ -125,6 +125,13 @@ def test_a_sweep_shows_its_suggestion_and_hides_the_end():
     assert axes.get_ylim()[1] == pytest.approx(3.9) and axes.get_xscale() == "log"
 
 
+def test_directions_are_shares_of_the_strongest_in_falling_order():
+    figure = plots.directions({"gradient": np.array([1.0, 4.0, 2.0]), "orthogonal": np.array([0.9, 0.9, 0.9])})
+    (axes,) = figure.axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [[1.0, 0.5, 0.25], [1.0, 1.0, 1.0]]
+    assert list(axes.lines[0].get_xdata()) == [1, 2, 3] and {"gradient", "orthogonal"} <= set(texts(figure))
+
+
 def test_class_curves_name_every_class_with_its_last_value():
     shown = texts(plots.class_curves(history(), HELEN))
     assert all(f"{name} 0.250" in shown for name in HELEN.classes)
