@@ -25,6 +25,7 @@ import torch
 from benchmarks import yardsticks
 from benchmarks.recipes import RESULTS, machine
 from helpers import catalog, env, files, metrics, predict, preprocess
+from helpers.augment import halve, to_float, to_ids
 from helpers.trainer import Trainer
 
 SEED_EPOCHS = {"helen": 12, "camvid": 20}  # of the seed's way: its time is everyone's
@@ -47,6 +48,8 @@ CANDIDATES: dict[str, dict] = {
     "early-0.25-a0-b2": FIRST | dict(early=0.25, augment=0.0, batch=2),
     "early-half-b2": FIRST | dict(early=0.5, batch=2),
     "early-half-a0-b2": FIRST | dict(early=0.5, augment=0.0, batch=2),
+    "muon-a0": dict(augment=0.0),
+    "muon-flip": dict(augment=1e-6),
 }
 
 
@@ -74,7 +77,7 @@ def clock(dataset: str) -> dict[str, float]:
     loop = yardsticks.seed_way(yardsticks.network(seed, classes), 4, torch.device("cpu"))
     batches = yardsticks.loader(pairs, seed, classes)
     steps = [dict(optimizer=optimizer, batch=batch) for optimizer, batch in (("adamw", 4), ("adamw", 2), ("muon", 4))]
-    kinds = [settings.but(**step, early=0.9 * half) for step in steps for half in (False, True)]
+    kinds = [settings.but(**step, early=0.9 * half, augment=0.0) for step in steps for half in (False, True)]
     ours = {kind(each, each.early > 0): trainer_of(each, f"clock-{kind(each, each.early > 0)}") for each in kinds}
     taken: dict[str, list[float]] = {"seed": []} | {name: [] for name in ours}
     for turn in range(2):  # A B C A B C
@@ -83,6 +86,7 @@ def clock(dataset: str) -> dict[str, float]:
             loop.epoch(batches) if name == "seed" else ours[name].fit(turn + 1)
             times.append(time.perf_counter() - began)
     seconds |= {name: float(np.median(times)) for name, times in taken.items()}
+    seconds |= {changing(half): seconds_changing(settings, half) for half in (False, True)}
     known = read_clock() | {dataset: seconds | {"machine": machine()}}
     files.write_atomic(CLOCK, json.dumps(known, indent=1).encode())
     return seconds
@@ -93,6 +97,25 @@ def kind(settings: catalog.Settings, half: bool) -> str:
     return f"{settings.optimizer}, batch {settings.batch}, {'half' if half else 'full'} size"
 
 
+def changing(half: bool) -> str:
+    """Under which name the clock keeps what random changes take of an epoch, in batches of 4."""
+    return f"random changes, {'half' if half else 'full'} size"
+
+
+def seconds_changing(settings: catalog.Settings, half: bool) -> float:
+    """What an epoch of random changes takes longer than one without: the median of its batches times their number."""
+    trainer, taken = trainer_of(settings.but(batch=4), "clock-changes"), []
+    for images, labels, numbers in preprocess.loader(trainer.arrays["train"], 4):
+        batch = halve(images, labels) if half else (images, labels)
+        began = time.perf_counter()
+        trainer.augment(*batch, numbers, 0)
+        middle = time.perf_counter()
+        to_float(batch[0], settings.mean, settings.std)
+        to_ids(batch[1])
+        taken.append(2 * middle - began - time.perf_counter())
+    return float(np.median(taken)) * len(taken)
+
+
 def read_clock() -> dict:
     """Dataset -> seconds, as `clock` kept them."""
     return json.loads(CLOCK.read_text()) if CLOCK.exists() else {}
@@ -101,7 +124,7 @@ def read_clock() -> dict:
 def epochs_for(dataset: str, settings: catalog.Settings, share: float) -> int:
     """How many epochs fit into `share` of the seed's time, arrays and validation counted."""
     seconds = read_clock()[dataset]
-    half, full = (seconds[kind(settings, half)] for half in (True, False))
+    half, full = (seconds[kind(settings, h)] + seconds[changing(h)] * (settings.augment > 0) for h in (True, False))
     epoch = settings.early * half + (1 - settings.early) * full
     return int((share * SEED_EPOCHS[dataset] * seconds["seed"] - seconds["build"]) / epoch)
 

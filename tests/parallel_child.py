@@ -18,6 +18,7 @@ CASES = {  # name -> settings; 9 images in batches of 4 are batches of 3, shared
     "dice_ce": dict(norm="none"),
     "dice_seed": dict(norm="none", loss="dice_seed", optimizer="adam"),
     "focal_seed": dict(norm="none", loss="focal_seed"),
+    "muon": dict(norm="none", optimizer="muon"),
     "one image a step": dict(norm="none", batch=1),  # the second process has none
     "batch norm": dict(),
 }
