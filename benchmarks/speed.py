@@ -28,7 +28,9 @@ from helpers.trainer import Trainer
 
 PHOTOS, CLASSES = 96, 11
 CPU = torch.device("cpu")
-LIKE = dict(batch=4, early=0.0)  # the yardsticks' batch, and whole photos, as theirs
+LIKE = dict(
+    batch=4, early=0.0, optimizer="adamw", augment=0.0
+)  # the yardsticks' batch, whole photos, steps like theirs
 
 
 def prepare() -> None:
@@ -99,16 +101,19 @@ def stepping_alone(lines: list[str]) -> None:
     one_hot = torch.stack([yardsticks.one_hot(label, CLASSES) for label in ids])
     plain = yardsticks.plain_loop(yardsticks.network(settings, CLASSES), CPU)
     seed = yardsticks.seed_way(yardsticks.network(settings, CLASSES), 4, CPU)
-    ours = stepping.Stepper(settings, CLASSES, CPU)
+    ours, muon = (stepping.Stepper(settings.but(optimizer=name), CLASSES, CPU) for name in ("adamw", "muon"))
 
     def many(step: Callable[[], object]) -> None:
         for _ in range(20):
             step()
 
-    def our_step() -> None:
-        ours.update(ours.backward(x, ids), 1e-3, settings.batch)
+    def step_of(one: stepping.Stepper) -> Callable[[], object]:
+        return lambda: one.update(one.backward(x, ids), 1e-3, settings.batch)
 
-    ways = {"ours": our_step, "plain loop": lambda: plain.step(x, ids), "seed's way": lambda: seed.step(x, one_hot)}
+    ways = {
+        "ours": step_of(ours), "ours with Muon": step_of(muon), "plain loop": lambda: plain.step(x, ids),
+        "seed's way": lambda: seed.step(x, one_hot),
+    }  # fmt: skip
     found = in_turns({name: functools.partial(many, step) for name, step in ways.items()})
     times = ", ".join(f"{name} {t / 20 * 1e3:.1f} ms" for name, t in found.items())
     lines.append(f"bare step, 128 px, width 16, batch 4, {torch.get_num_threads()} threads: {times}; ours is "
@@ -121,6 +126,14 @@ def stepping_alone(lines: list[str]) -> None:
     lines.append(f"augmentation of such a batch: {changing['augment'] / 20 * 1e3:.1f} ms")
 
 
+def bare(settings: catalog.Settings, arrays: dict[str, preprocess.Arrays], run: str) -> Callable[[], object]:
+    """An epoch of our training as a call; it neither saves nor validates, as no yardstick does."""
+    one = Trainer(settings, arrays, run, "cpu")
+    one.validate = lambda network: dict.fromkeys((*one.dataset.rows, "mean_iou", "accuracy"), 0.0)
+    one.save = lambda *rest: None
+    return lambda: one.fit(one.epoch + 1)
+
+
 def epochs(lines: list[str]) -> None:
     """A whole training epoch from the photographs, feeding and step: the seed's way, the plain loop, ours."""
     settings = catalog.settings("helen", "tuned", "demo", **LIKE)
@@ -129,15 +142,10 @@ def epochs(lines: list[str]) -> None:
     seed = yardsticks.seed_way(yardsticks.network(seed_settings, CLASSES), 100, CPU)
     plain = yardsticks.plain_loop(yardsticks.network(settings, CLASSES), CPU)
     feeds = yardsticks.loader(pairs, seed_settings, CLASSES), yardsticks.loader(pairs, settings)
-    ours = Trainer(settings.but(epochs=1000), arrays, "speed", "cpu")
-    ours.validate = lambda network: dict.fromkeys((*ours.dataset.rows, "mean_iou", "accuracy"), 0.0)
-    ours.save = lambda *rest: None  # no yardstick saves or validates
-    half = Trainer(settings.but(epochs=1000, early=0.9), arrays, "speed-half", "cpu")
-    half.validate, half.save = ours.validate, ours.save
-    ways = {
-        "seed's way": lambda: seed.epoch(feeds[0]), "plain loop": lambda: plain.epoch(feeds[1]),
-        "ours": lambda: ours.fit(ours.epoch + 1), "ours at half size": lambda: half.fit(half.epoch + 1),
-    }  # fmt: skip
+    kinds = {"ours": {}, "at half size": dict(early=0.9), "with Muon": dict(optimizer="muon"),
+             "with random changes": dict(augment=0.25)}  # fmt: skip
+    ways = {"seed's way": lambda: seed.epoch(feeds[0]), "plain loop": lambda: plain.epoch(feeds[1])}
+    ways |= {name: bare(settings.but(epochs=1000, **more), arrays, name) for name, more in kinds.items()}
     found, names = in_turns(ways), list(ways)
     rates = ", ".join(f"{name} {PHOTOS / t:.1f}" for name, t in found.items())
     lines.append(f"training from 1000 x 800 px photographs at 128 px, width 16, batch 4, images/s: {rates}; ours is "
