@@ -96,7 +96,8 @@ def test_an_interrupt_ends_the_cell_after_the_step_saved_and_explained(arrays, m
     assert one.step == 2 and signal.getsignal(signal.SIGINT) == before
     assert "stopped at epoch 1.00 (step 2)" in printed and "fit(5) goes on" in printed
     assert (one.folder / "last.pt").exists()
-    steps = {int(state["step"]) for state in one.optimizer.state_dict()["state"].values()}
+    moments = one.optimizer.state_dict()["state"].values()
+    steps = {int(each["step"]) for each in moments if "step" in each}  # a kernel's Muon counts none
     assert steps == {2}  # no parameter was left behind
 
 
