@@ -4,6 +4,8 @@
 """
 
 import contextlib
+import gc
+import importlib
 import os
 from collections.abc import Callable, Iterator
 
@@ -57,6 +59,8 @@ def launched() -> bool:
 def processes() -> Iterator[None]:
     """Join the processes that torchrun started, each with a card of its own, or its share of the cores; else nothing.
 
+    Keep no Trainer beyond it: its replica keeps gloo's threads, and one of them that drops a tensor while the
+    interpreter ends aborts a training that was whole (SIGABRT, now and then; pytorch issue 190489).
     UNetError if there are more processes on a host than cards, or another of them has died.
     """
     if not launched():
@@ -69,6 +73,8 @@ def processes() -> Iterator[None]:
         torch.cuda.set_device(local)
     else:
         torch.set_num_threads(max(1, env.cores() // mates))
+    # before the group is there: its functions take the group of their import as a default value, and keep it for ever
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     fine = False
     try:
@@ -79,6 +85,7 @@ def processes() -> Iterator[None]:
             raise UNetError(left_alone(error, "What was saved last stands")) from error
         raise
     finally:
+        gc.collect()  # replicas hold the group, too
         if fine or not torch.cuda.is_available():  # with a dead peer nccl would wait here
             dist.destroy_process_group()
 

@@ -39,6 +39,14 @@ def convert(kind: Callable, text: str, pair: str):
         raise UNetError(f"--set {pair}: the value is not of the field's type ({kind.__name__})") from error
 
 
+def train(settings: catalog.Settings, run: str | None) -> bool:
+    """Train to the end, or go on to it, alone or as one of several processes -> whether it got there."""
+    arrays = parallel.in_turns(lambda: preprocess.open_arrays(settings.dataset, settings.shape))
+    trainer = Trainer(settings, arrays, run)
+    trainer.fit(settings.epochs)
+    return trainer.epoch >= settings.epochs or trainer.ended_early
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m helpers.train", description=__doc__)
@@ -52,13 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = catalog.settings(options.dataset, options.recipe, options.scale, **changes(options.set))
         with parallel.processes():
-            arrays = parallel.in_turns(lambda: preprocess.open_arrays(settings.dataset, settings.shape))
-            trainer = Trainer(settings, arrays, options.run)
-            trainer.fit(settings.epochs)
+            whole = train(settings, options.run)
     except UNetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    whole = trainer.epoch >= settings.epochs or trainer.ended_early
     # 130, as a shell says of what Ctrl-C ended; but torchrun would take it for a fault, and start all anew
     return 0 if whole or parallel.launched() else 130
 

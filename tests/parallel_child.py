@@ -1,6 +1,7 @@
 """What test_parallel starts by torchrun, and alone: trainings whose losses must not depend on the number of processes.
 
 python -m torch.distributed.run --standalone --nproc-per-node 2 tests/parallel_child.py OUT.json
+python -m torch.distributed.run --standalone --nproc-per-node 2 tests/parallel_child.py train [what helpers.train takes]
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import tiny
 import torch
 
 from helpers import parallel, preprocess, trainer
+from helpers import train as train_command
 
 CASES = {  # name -> settings; 9 images in batches of 4 are batches of 3, shared as 2 and 1
     "dice_ce": dict(norm="none"),
@@ -58,14 +60,31 @@ def train(name: str) -> dict:
     return {"losses": [loss for _, loss, _ in one.trace], "scores": scores, "same": same[0] == -same[1]}
 
 
-def main(out: str) -> None:
+def gloo_threads() -> list[str]:
+    """Names of gloo's threads in this process. Any that outlives the group may abort the process at its very end."""
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
+def cases(out: str) -> None:
     """All cases; rank 0 writes."""
-    torch.set_num_threads(1)
     with parallel.processes():
         results = {name: train(name) for name in CASES}
+        seen = gloo_threads()
         if parallel.rank() == 0:
             Path(out).write_text(json.dumps(results))
+    if sys.platform == "linux" and parallel.launched() and not seen:
+        sys.exit("gloo's threads have other names now")
+
+
+def main(first: str, *rest: str) -> None:
+    """The cases, or the training command; then none of gloo's threads may be left."""
+    torch.set_num_threads(1)
+    status = train_command.main(list(rest)) if first == "train" else cases(first)
+    if left := gloo_threads():
+        sys.exit(f"threads are left: {left}")
+    sys.exit(status)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
