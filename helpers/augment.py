@@ -77,13 +77,15 @@ def mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def affine(u: Tensor) -> Tensor:
+def affine(u: Tensor, rows: int, columns: int) -> Tensor:
     """Random numbers f32[B,>=4] in [0,1) -> f32[B,2,3] maps from output to input coordinates for grid_sample."""
     angle = (u[:, 0] * 2 - 1) * math.radians(TURN)
     zoom = torch.exp((u[:, 1] * 2 - 1) * math.log(1 + SCALE))
     shift = (u[:, 2:4] * 2 - 1) * 2 * SHIFT  # grid_sample's coordinates run from -1 to 1
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
-    return torch.stack((torch.stack((cos, -sin, shift[:, 0]), 1), torch.stack((sin, cos, shift[:, 1]), 1)), 1)
+    # those coordinates do so on either side, however long: a turn of pixels takes the ratio of the sides along
+    across, down = -sin * (rows / columns), sin * (columns / rows)
+    return torch.stack((torch.stack((cos, across, shift[:, 0]), 1), torch.stack((down, cos, shift[:, 1]), 1)), 1)
 
 
 def warp(images: Tensor, labels: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,5 +125,5 @@ class Augment:
         flipped, swapped = flip(images, labels, self.table)
         labels = torch.where(mirrored, swapped, labels)
         images = torch.where(mirrored[..., None], flipped, images)
-        x, labels = warp(to_float(images, 0, 1), labels, affine(u))
+        x, labels = warp(to_float(images, 0, 1), labels, affine(u, *labels.shape[1:]))
         return (recolor(x, u[:, 4:9]) - self.mean) / self.std, to_ids(labels)

@@ -76,12 +76,23 @@ def test_image_and_label_land_on_the_same_pixels():
     labels = torch.zeros(1, 64, 64, dtype=torch.uint8)
     labels[:, 20:40, 10:50] = 10
     images = (labels[..., None].float() * 25).to(torch.uint8).expand(-1, -1, -1, 3)
-    theta = augment.affine(torch.tensor([[0.9, 0.1, 0.7, 0.4]]))
+    theta = augment.affine(torch.tensor([[0.9, 0.1, 0.7, 0.4]]), 64, 64)
     moved, label = augment.warp(augment.to_float(images, 0, 1), labels, theta)
     inside = moved[0, 0] > 0.5 * 250 / 255
     seen = label[0] != 255
     assert ((label[0] == 10) == inside)[seen].float().mean() > 0.99
     assert (label == 10).any() and (label == 0).any()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(90, 120), (144, 192), (200, 80)])
+def test_a_turn_is_no_shear_on_photos_of_any_sides(rows, columns):
+    """In pixels the map is a turn by the angle times the zoom, to the rounding of float32: nothing is skewed."""
+    theta = augment.affine(torch.tensor([[1.0, 0.75, 0.5, 0.5]]), rows, columns)[0].double()
+    sides = torch.diag(torch.tensor([columns, rows], dtype=torch.float64))
+    pixels = sides @ theta[:, :2] @ sides.inverse()
+    angle, zoom = math.radians(augment.TURN), math.sqrt(1 + augment.SCALE)
+    turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64)
+    torch.testing.assert_close(pixels, turn * zoom, rtol=0, atol=1e-6)
 
 
 def test_what_comes_from_outside_is_void_and_no_id_is_invented():
@@ -145,7 +156,7 @@ def test_strength_scales_how_far_not_whether_it_is_mirrored():
         want, ids = (flipped, swapped) if turned else (images, labels)
         assert (none[1][i] == ids[i]).all()
         torch.testing.assert_close(none[0][i], augment.to_float(want[i][None], 0, 1)[0], rtol=0, atol=1e-5)
-    whole, half = (augment.affine(0.5 + (torch.tensor([[0.9, 0.5, 0.5, 0.5]]) - 0.5) * s) for s in (1.0, 0.5))
+    whole, half = (augment.affine(0.5 + (torch.tensor([[0.9, 0.5, 0.5, 0.5]]) - 0.5) * s, 9, 9) for s in (1.0, 0.5))
     angle = [math.atan2(theta[0, 1, 0], theta[0, 0, 0]) for theta in (whole, half)]
     assert angle[0] == pytest.approx(2 * angle[1]) and angle[0] == pytest.approx(0.8 * math.radians(augment.TURN))
 
