@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks import yardsticks
 from benchmarks.recipes import RESULTS, machine
-from helpers import catalog, env, feed, files, losses, predict, preprocess, restructure, stepping
+from helpers import augment, catalog, env, feed, files, losses, predict, preprocess, restructure, stepping
 from helpers.errors import TrainingError
 from helpers.preprocess import Batches
 from helpers.trainer import Trainer
@@ -66,7 +67,7 @@ def fitting(work: Callable[[], str], what: str) -> str:
     try:
         return work()
     except (RuntimeError, TrainingError) as error:
-        if "out of memory" not in str(error):
+        if not stepping.is_out_of_memory(error) and "out of memory" not in str(error):  # a TrainingError's words
             raise
         return f"{what}: out of memory on this card"
     finally:
@@ -74,6 +75,12 @@ def fitting(work: Callable[[], str], what: str) -> str:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def plain(device: torch.device) -> str:
+    """What fp32 means there: torch lets newer cards round what convolutions multiply to TF32."""
+    rounded = device.type == "cuda" and torch.backends.cudnn.allow_tf32 and torch.cuda.get_device_capability() >= (8, 0)
+    return "fp32 (TF32 in convolutions)" if rounded else "fp32"
 
 
 def batch_of(settings: catalog.Settings, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -123,15 +130,68 @@ def check_losses(settings: catalog.Settings, device: torch.device) -> str:
 
 
 def check_feeds(arrays: preprocess.Arrays, device: torch.device) -> str:
-    """The batches of both feeds are the arrays' rows."""
+    """The batches of both feeds are the arrays' rows, on a card that is always behind: what does not wait shows."""
     batches = Batches(len(arrays), 8, seed=1)
     there = tuple(torch.from_numpy(part.copy()).to(device) for part in (arrays.images, arrays.labels))
-    for way in (feed.taken(*there, batches), feed.copied(arrays, batches, 8, device)):
-        for x, y, numbers in list(way):  # all are kept: a buffer that is used again would show
-            assert (x.cpu().numpy() == arrays.images[numbers]).all() and (
-                y.cpu().numpy() == arrays.labels[numbers]
-            ).all()
+    pinned = feed.Pinned(arrays, 8, device)
+    for way in (feed.taken(*there, batches), feed.copied(pinned, batches), feed.copied(pinned, batches)):
+        seen = []
+        for x, y, numbers in way:
+            if device.type == "cuda":
+                torch.cuda._sleep(50_000_000)  # cycles, some hundredths of a second
+            seen.append((x.clone(), y.clone(), numbers))  # the batch itself is dropped, and its memory given away
+        for x, y, numbers in seen:
+            assert (x.cpu().numpy() == arrays.images[numbers]).all(), f"images of {numbers}"
+            assert (y.cpu().numpy() == arrays.labels[numbers]).all(), f"labels of {numbers}"
     return "batches taken on the card and copied through pinned buffers: the arrays' rows, to the last byte"
+
+
+def state(one: stepping.Stepper) -> list[Tensor]:
+    """Copies of all that a step changes: weights, statistics, averages, moments."""
+    moments = [v for held in one.optimizer.state.values() for v in held.values() if isinstance(v, Tensor)]
+    return [v.detach().clone() for v in (*one.model.state_dict().values(), *one.averages, *moments)]
+
+
+def check_masked(settings: catalog.Settings, device: torch.device) -> str:
+    """A step on what is not a number changes no weight, statistic or moment, with any optimizer."""
+    x, target = batch_of(settings, device)
+    kinds = ("adamw", "muon", "adam", "sgd")
+    for kind in kinds:
+        one = stepping.Stepper(settings.but(optimizer=kind, average=0.0), CLASSES, device)
+        for _ in range(2):
+            one.update(one.backward(x, target), 5e-4, settings.batch)
+        before = state(one)
+        one.update(one.backward(x * torch.nan, target), 5e-4, settings.batch)
+        assert all(torch.equal(a, b) for a, b in zip(before, state(one), strict=True)), kind
+        assert one.read_bad() == 3, kind
+    return f"a step whose loss is not a number changes nothing: {', '.join(kinds)}"
+
+
+def check_waits(settings: catalog.Settings, device: torch.device) -> list[str]:
+    """Whether augmentation and step wait for the card, as its own debug mode tells; a line for each kind."""
+    lines, numbers = [], np.arange(settings.batch)
+    labels = batch_of(settings, device)[1].to(torch.uint8)
+    images = labels[..., None].repeat(1, 1, 1, 3)
+    change = augment.Augment(catalog.dataset("helen").swaps, settings.mean, settings.std, 0)
+    for kind in ("adamw", "muon") if device.type == "cuda" else ():
+        for precision in ("bf16", "fp16"):
+            what = f"a step with {kind} in {precision}"
+            one = stepping.Stepper(settings.but(optimizer=kind, precision=precision), CLASSES, device)
+            for turn in range(4):
+                if turn == 2:  # two steps to warm up: kernels are chosen, states made
+                    torch.cuda.synchronize(device)
+                    torch.cuda.set_sync_debug_mode("error")
+                try:
+                    x, target = change(images, labels, numbers, turn)
+                    one.update(one.backward(x, target), 5e-4, settings.batch)
+                except RuntimeError as error:
+                    lines.append(f"{what} WAITS for the card: {str(error).splitlines()[0]}")
+                    break
+                finally:
+                    torch.cuda.set_sync_debug_mode("default")
+            else:
+                lines.append(f"{what} does not wait for the card")
+    return lines
 
 
 # --- fast -----------------------------------------------------------------------------------------------------------
@@ -216,21 +276,25 @@ def main() -> None:
         restructure.restructure("helen", restructure.draw_sample("helen", *faces))
         full = catalog.settings("helen", "tuned", "full", **small).but(batch=sizes[0], epochs=1 if tiny else 30)
         arrays = preprocess.open_arrays("helen", full.shape)
-        for line in [*check_precisions(full, device), check_losses(full, device), check_feeds(arrays["val"], device)]:
+        for line in check_precisions(full, device):
+            say(line)
+        say(check_losses(full, device))
+        say(check_feeds(arrays["val"], device))
+        say(check_masked(full, device))
+        for line in check_waits(full, device):
             say(line)
         seed = catalog.settings("helen", "seed", "full", **small).but(batch=sizes[0])
         for what, (images, peak) in seeds_rate(seed, device, steps).items():
-            say(f"seed's way, batch {seed.batch}, fp32, {what}: {images:.0f} images/s, {peak:.2f} GiB")
+            say(f"seed's way, batch {seed.batch}, {plain(device)}, {what}: {images:.0f} images/s, {peak:.2f} GiB")
         for batch in sizes:
-            for compiled in (False, *([] if tiny else [True])):
-                what, settings = (
-                    f"ours, batch {batch}{', compiled' * compiled}",
-                    full.but(batch=batch, compile=compiled),
-                )
+            kinds = {"": {}, ", muon": dict(optimizer="muon"), ", compiled": dict(compile=True)}
+            for kind, changes in list(kinds.items())[: 2 if tiny else 3]:
+                what, settings = f"ours, batch {batch}{kind}", full.but(batch=batch, **changes)
                 work = functools.partial(our_line, settings, arrays, device, steps, what)
                 say(fitting(work, what))
-        for settings in (full, full.but(batch=4 if tiny else 64, lr=full.lr * 2)):
-            what = f"batch-{settings.batch}"
+        trials = (full, full.but(batch=4 if tiny else 64, lr=full.lr * 2), full.but(optimizer="muon", lr=3e-3))
+        for settings in trials:
+            what = f"{settings.optimizer}-batch-{settings.batch}"
             say(fitting(functools.partial(train, settings, arrays, device, what), what))
     finally:
         shutil.rmtree(home, ignore_errors=True)

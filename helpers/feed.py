@@ -39,6 +39,7 @@ class Feed:
         self.arrays, self.batch, self.device = arrays, batch, device
         self.there: tuple[Tensor, Tensor] | None = None
         self.asked = False
+        self.pinned: Pinned | None = None
 
     def __call__(self, seed: int | None = None, epoch: int = 0, seen: int = 0) -> "Run":
         """The batches of an epoch as preprocess.loader has them, less those that were seen; images on the device."""
@@ -69,7 +70,8 @@ class Run:
         if feed.there is not None:
             return taken(*feed.there, self.batches())
         if feed.device.type == "cuda":
-            return copied(feed.arrays, self.batches(), feed.batch, feed.device)
+            feed.pinned = feed.pinned or Pinned(feed.arrays, feed.batch, feed.device)
+            return copied(feed.pinned, self.batches())
         return iter(loader(feed.arrays, feed.batch, self.seed, self.epoch, self.seen))
 
 
@@ -82,34 +84,40 @@ def taken(images: Tensor, labels: Tensor, batches: Batches) -> Iterator[tuple[Te
         yield images[where], part if counts else torch.full_like(part, masks.VOID), numbers
 
 
-def copied(
-    arrays: Arrays, batches: Batches, batch: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
-    """Batches through two page-locked buffers that are used in turn.
+class Pinned:
+    """Two page-locked buffers that are used in turn, and a stream of their own to copy from them: one for all epochs,
+    since every stream keeps memory of its own."""
 
-    While the device computes one batch, the next is gathered from the disk and copied in a stream of its own.
-    """
-    card = device.type == "cuda"
-    room = -(-batch // parallel.world())
-    shapes = [(room, *part.shape[1:]) for part in (arrays.images, arrays.labels)]
-    slots = [[torch.empty(shape, dtype=torch.uint8, pin_memory=card) for shape in shapes] for _ in range(2)]
-    stream = torch.cuda.Stream(device) if card else None
-    copies: list[torch.cuda.Event | None] = [None, None]
-    for turn, numbers in enumerate(batches):
-        own, counts = parallel.share(numbers)
-        slot = slots[turn % 2]
-        if copies[turn % 2] is not None:
-            copies[turn % 2].synchronize()  # of two batches ago: the buffer is free again
-        for part, buffer in zip((arrays.images, arrays.labels), slot, strict=True):
+    def __init__(self, arrays: Arrays, batch: int, device: torch.device):
+        self.sources, self.device, self.card = (arrays.images, arrays.labels), device, device.type == "cuda"
+        shapes = [(-(-batch // parallel.world()), *part.shape[1:]) for part in self.sources]
+        self.slots = [[torch.empty(s, dtype=torch.uint8, pin_memory=self.card) for s in shapes] for _ in range(2)]
+        self.stream = torch.cuda.Stream(device) if self.card else None
+        self.copies: list[torch.cuda.Event | None] = [None, None]
+        self.turn = 0
+
+    def copy(self, own: np.ndarray, counts: bool) -> list[Tensor]:
+        """Images and labels of these rows on the device; all void where they do not count."""
+        slot, copied = self.slots[self.turn], self.copies[self.turn]
+        if copied is not None:
+            copied.synchronize()  # of two batches ago: the buffer is free again
+        for part, buffer in zip(self.sources, slot, strict=True):
             np.take(part, own, axis=0, out=buffer[: len(own)].numpy(), mode="clip")  # the default copies twice
         if not counts:
             slot[1].fill_(masks.VOID)
-        with torch.cuda.stream(stream) if card else contextlib.nullcontext():
-            moved = [buffer[: len(own)].to(device, non_blocking=True, copy=True) for buffer in slot]
-        if card:
-            copies[turn % 2] = stream.record_event()
-            now = torch.cuda.current_stream(device)
-            now.wait_event(copies[turn % 2])
+        with torch.cuda.stream(self.stream) if self.card else contextlib.nullcontext():
+            moved = [buffer[: len(own)].to(self.device, non_blocking=True, copy=True) for buffer in slot]
+        if self.card:
+            self.copies[self.turn] = self.stream.record_event()
+            now = torch.cuda.current_stream(self.device)
+            now.wait_event(self.copies[self.turn])
             for tensor in moved:
                 tensor.record_stream(now)  # its memory is not given away while the step still reads it
-        yield *moved, numbers
+        self.turn = 1 - self.turn
+        return moved
+
+
+def copied(pinned: Pinned, batches: Batches) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+    """Batches through page-locked buffers: while the device computes one, the next is gathered and copied."""
+    for numbers in batches:
+        yield *pinned.copy(*parallel.share(numbers)), numbers

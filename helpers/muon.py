@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 BETA = 0.95  # of the momentum
-WIDEST = 128  # kernels with more channels on both sides are AdamW's: on two cores they would cost twice all the others
+WIDEST = 128  # larger matrices, on both sides, are AdamW's: on two cores they would cost twice all the others
 # sigma -> 3.4445 sigma - 4.775 sigma^3 + 2.0315 sigma^5, five times over, brings every singular value from 0.01 to 1
 # into 0.7 to 1.2 (Jordan et al. 2024)
 COEFFICIENTS, STEPS = (3.4445, -4.7750, 2.0315), 5
@@ -44,25 +44,30 @@ def as_kernel(matrix: Tensor, like: Tensor) -> Tensor:
     return matrix.view(rows, height, width, inner).permute(0, 3, 1, 2)
 
 
+def kernels(params: Iterable[Tensor]) -> list[Tensor]:
+    """Those that are Muon's: all but the first and the last, unless larger than WIDEST on both sides."""
+    return [p for p in [p for p in params if p.ndim == 4][1:-1] if min(as_matrix(p).shape) <= WIDEST]
+
+
 class Muon(torch.optim.Optimizer):
     """Jordan et al. 2024 (kellerjordan.github.io/posts/muon), at the length of AdamW's steps (arXiv 2502.16982).
 
     A gradient's few strong directions drown all others; made orthogonal, a step goes equally far in each. torch's own
-    Muon takes matrices only, no kernels. The first and the last kernel, those of more than 128 channels on both sides,
-    norms and biases are torch's AdamW's. As its fused kind: where `found_inf` is 1 nothing changes, and nothing waits.
+    Muon takes matrices only, no kernels. The first and the last kernel, those whose matrix has more than 128 rows and
+    columns, norms and biases are torch's AdamW's. As its fused kind: where `found_inf` is 1 nothing changes, and
+    nothing waits.
     """
 
     _step_supports_amp_scaling = True  # GradScaler then sets found_inf and does not wait for it
 
     def __init__(self, params: Iterable[Tensor], lr: float, weight_decay: float = 0.0, fused: bool = True):
         params = list(params)
-        kernels = [p for p in params if p.ndim == 4][1:-1]
-        kernels = [p for p in kernels if min(as_matrix(p).shape) <= WIDEST]
-        chosen = {id(p) for p in kernels}
+        own = kernels(params)
+        chosen = {id(p) for p in own}
         others = [p for p in params if id(p) not in chosen]
         self.rest = torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay, fused=fused)
-        super().__init__(kernels, dict(lr=lr, weight_decay=weight_decay))
-        for p in kernels:
+        super().__init__(own, dict(lr=lr, weight_decay=weight_decay))
+        for p in own:
             self.state[p]["mean"] = torch.zeros_like(p)
         self.rest.state = self.state
         self.param_groups += self.rest.param_groups

@@ -25,6 +25,8 @@ def make_optimizer(settings: catalog.Settings, model: torch.nn.Module) -> torch.
             raise TrainingError(f"no {name} called {value!r}: choose one of {', '.join(known)}")
     kind = OPTIMIZERS[settings.optimizer]
     own = {"momentum": settings.momentum} if kind is torch.optim.SGD else {}
+    if kind is muon.Muon and not muon.kernels(model.parameters()):
+        raise TrainingError(f"muon finds no kernel to train at width {settings.width}: choose optimizer adamw")
     optimizer = kind(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True, **own)
     begin_momentum(optimizer)
     return optimizer
@@ -52,17 +54,56 @@ def pick_precision(wanted: str, device: torch.device) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
+# what the CPU and MPS say of it; then cuDNN and cuBLAS, which had no room to work in (PyTorch issue 108645)
+NO_MEMORY = (
+    "out of memory", "can't allocate memory", "not enough memory",
+    "unable to find an engine", "unable to find a valid cudnn", "alloc_failed",
+)  # fmt: skip
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the machine had no memory left: CUDA says it by a type, the CPU and MPS by their words."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
+    """Whether a device or the machine had no memory left: CUDA mostly says it by a type, others by their words."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in NO_MEMORY)
     )
 
 
 def floats(module: torch.nn.Module | None) -> list[Tensor]:
     """A module's weights and statistics themselves, no copies, less its counts; [] of none."""
     return [v for v in module.state_dict().values() if v.is_floating_point()] if module else []
+
+
+class Kept:
+    """A module's statistics and counts as they were before a step: one flat tensor a dtype, so few calls on a card."""
+
+    def __init__(self, buffers: list[Tensor]):
+        self.groups = [[b for b in buffers if b.dtype == kind] for kind in dict.fromkeys(b.dtype for b in buffers)]
+        self.flat = [torch.cat([b.flatten() for b in group]) for group in self.groups]
+
+    @staticmethod
+    def parts(flat: Tensor, group: list[Tensor]) -> list[Tensor]:
+        """Views of the flat tensor, of the buffers' shapes."""
+        pieces = flat.split([b.numel() for b in group])
+        return [piece.view_as(b) for piece, b in zip(pieces, group, strict=True)]
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """As they are now."""
+        for flat, group in zip(self.flat, self.groups, strict=True):
+            torch._foreach_copy_(self.parts(flat, group), group)
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """As they were."""
+        for flat, group in zip(self.flat, self.groups, strict=True):
+            torch._foreach_copy_(group, self.parts(flat, group))
+
+    @torch.no_grad()
+    def put_back_unless(self, fine: Tensor) -> None:
+        """As they were where `fine` is a False on the device; nothing waits for it."""
+        for flat, group in zip(self.flat, self.groups, strict=True):
+            now = torch.cat([b.flatten() for b in group])
+            torch._foreach_copy_(group, self.parts(torch.where(fine, now, flat), group))
 
 
 class Stepper:
@@ -73,7 +114,8 @@ class Stepper:
         with torch.random.fork_rng(devices=[]):  # the reader's own random numbers stay as they are
             torch.default_generator.manual_seed(settings.seed)
             self.model = unet.build(settings, classes)
-        if device.type == "cuda" and parallel.world() > 1:  # statistics over the whole batch; the CPU has no such norm
+        # statistics over the whole batch; the CPU has no such norm. torch's waits for the card, once a norm and step
+        if device.type == "cuda" and parallel.world() > 1:
             self.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         # channels_last: on two CPU cores a step takes 0.85 of the time, and batches come in that order anyway
         self.model.to(device, memory_format=torch.channels_last)
@@ -90,9 +132,10 @@ class Stepper:
         # what stays on the device: sum of the losses since it was last read, the first step whose loss was not finite
         self.window = torch.zeros((), device=device)
         self.first_bad = torch.full((), -1.0, device=device)
-        # the norms' running statistics and counts, which the forward pass moves: as they were before the step
-        self.moving = list(self.model.buffers())
-        self.kept = [b.clone() for b in self.moving]
+        self.moving = list(
+            self.model.buffers()
+        )  # the norms' running statistics and counts: the forward pass moves them
+        self.kept = Kept(self.moving)
 
     def _share(self) -> torch.nn.Module:
         """The model in DistributedDataParallel. It leaves the statistics to `backward`, which takes their mean."""
@@ -119,8 +162,7 @@ class Stepper:
 
         Whatever error or interrupt comes, statistics are put back and gradients dropped.
         """
-        for kept, now in zip(self.kept, self.moving, strict=True):
-            kept.copy_(now)
+        self.kept.remember()
         try:
             self.model.train()
             with self.autocast():
@@ -137,8 +179,7 @@ class Stepper:
     @torch.no_grad()
     def put_back(self) -> None:
         """As before the step: the norms' statistics and counts, no gradients."""
-        for kept, now in zip(self.kept, self.moving, strict=True):
-            now.copy_(kept)
+        self.kept.put_back()
         self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
@@ -159,8 +200,7 @@ class Stepper:
         if self.device.type != "mps" or bool(fine):
             self.scaler.step(self.optimizer)
         self.scaler.update()
-        for kept, now in zip(self.kept, self.moving, strict=True):
-            now.copy_(torch.where(fine, now, kept))
+        self.kept.put_back_unless(fine)
         self.steps += 1
         self._update_average()
         self.first_bad.copy_(torch.where(fine | (self.first_bad >= 0), self.first_bad, self.steps))

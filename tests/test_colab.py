@@ -92,6 +92,17 @@ def test_elsewhere_only_the_path_changes(origin, start):
     assert after == before
 
 
+def test_waiting_threads_are_taught_before_torch_is_loaded():
+    """All that starts with helpers has GOMP_SPINCOUNT in time, unless the reader has chosen; every notebook does."""
+    code = "import sys, helpers, os; assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT'))"
+    for chosen, want in (({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, "None")):
+        env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(setup_cell.REPO)} | chosen
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == want
+    lines = setup_cell.source("a/b").splitlines()
+    assert any("helpers" in line for line in lines[8:]) and not any("import torch" in line for line in lines)
+
+
 def test_the_cell_is_short_and_ends_with_the_magic():
     lines = setup_cell.source("a/b").splitlines()
     assert len(lines) <= 14

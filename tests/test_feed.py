@@ -25,7 +25,7 @@ def ways(arrays, seen=0):
     found = {
         "loader": preprocess.loader(arrays, 4, 3, 2, seen),
         "taken": resident,
-        "copied": feed.copied(arrays, batches, 4, CPU),
+        "copied": feed.copied(feed.Pinned(arrays, 4, CPU), batches),
         "feed": feed.Feed(arrays, 4, CPU)(3, 2, seen),
     }
     return {name: [(x.numpy(), y.numpy(), numbers) for x, y, numbers in way] for name, way in found.items()}
@@ -56,7 +56,7 @@ def test_processes_share_each_batch(arrays, monkeypatch):
     for one, two in zip(seen[:4], seen[4:], strict=True):
         assert sorted(one + two) == list(range(13))
     lone = Batches(1, 4)
-    last = [next(iter(feed.copied(arrays, lone, 4, CPU))), next(iter(feed.taken(
+    last = [next(iter(feed.copied(feed.Pinned(arrays, 4, CPU), lone))), next(iter(feed.taken(
         torch.from_numpy(arrays.images), torch.from_numpy(arrays.labels), lone)))]  # fmt: skip
     assert all((y == 255).all() and len(x) == 1 for x, y, _ in last)
 

@@ -17,11 +17,11 @@ from pathlib import Path
 url = os.environ.get("UNET_REPO", "https://github.com/{slug}")
 top = next((p for p in Path("_").absolute().parents if (p / "helpers").is_dir()), Path.cwd() / Path(url).name)
 if "google.colab" in sys.modules:
-    if not top.exists():
-        subprocess.run(["git", "clone", "-q", "--depth", "1", url, str(top)], check=True)
+    top.exists() or subprocess.run(["git", "clone", "-q", "--depth", "1", url, str(top)], check=True)
     os.chdir(top)
 sys.path[:0] = {{str(top)}} - set(sys.path)  # the line below, uncommented, keeps your work on Drive
 # from google.colab import drive; drive.mount("/gdrive"); os.environ["UNET_HOME"] = "/gdrive/MyDrive/unet"
+__import__("helpers")  # before torch, whose threads it teaches to wait
 %matplotlib inline"""
 MARK = TEMPLATE.splitlines()[0]  # by which the cell is known when its text has changed
 
