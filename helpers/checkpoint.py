@@ -69,6 +69,8 @@ def check_sums(source: Path | io.BytesIO, name: str) -> None:
 
 def read(source: Path | io.BytesIO, name: str) -> dict:
     """Read tensors and plain values, on the CPU; CheckpointError if damaged or if it holds anything else (code)."""
+    if isinstance(source, Path) and not source.is_file():
+        raise CheckpointError(f"{source}: no such file; correct the path, or train first")
     try:
         if zipfile.is_zipfile(source):
             check_sums(source, name)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,9 @@ def array_dir(dataset: str, shape: tuple[int, int]) -> Path:
 
 
 def run_dir(dataset: str, run: str) -> Path:
-    """Made by 04: checkpoints, history.csv and figures/ of one training run."""
+    """Made by 04: checkpoints, history.csv and figures/ of one training run; DataError if its name is a path."""
+    if not re.fullmatch(r"[^\\/:]*[^\\/:.][^\\/:]*", run):
+        raise DataError(f"run {run!r} would lie outside of runs/{dataset}/: give it a plain name, without / \\ and :")
     return home() / "runs" / dataset / run
 
 
@@ -94,9 +97,10 @@ def default_scale(source: str) -> str:
     return os.environ.get("SCALE") or ("full" if full else "demo")
 
 
-def chosen_scale() -> str:
+def chosen_scale(dataset: str | None = None) -> str:
     """The scale in use: the environment variable SCALE, else what 01 chose, else the default."""
-    return os.environ.get("SCALE") or prepared(chosen_dataset()).get("scale") or default_scale(source())
+    dataset = dataset or chosen_dataset()
+    return os.environ.get("SCALE") or prepared(dataset).get("scale") or default_scale(source(dataset))
 
 
 def pick_device() -> "torch.device":

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import catalog, masks
+from . import catalog, env, masks
 from .errors import DataError, UNetError
 
 
@@ -116,6 +116,9 @@ def folder_matrices(
     With `names` (stems) only those files are read and others may lie beside them.
     """
     truth_dir, prediction_dir = Path(truth_dir), Path(prediction_dir)
+    for folder in (truth_dir, prediction_dir):
+        if not folder.is_dir():
+            raise DataError(f"{folder} is no folder: give one of label PNGs")
     names = names or same_names(truth_dir, prediction_dir)
     read = [file_matrix(truth_dir / f"{n}.png", prediction_dir / f"{n}.png", dataset) for n in names]
     return names, np.stack(read)
@@ -146,7 +149,7 @@ def file_matrix(truth: Path, prediction: Path, dataset: catalog.Dataset) -> np.n
 
 def run_matrices(dataset: catalog.Dataset, run: str, split: str) -> np.ndarray:
     """Predict a split's photos with a run's best weights into its folder -> int64[N,C,C]; DataError names a fault."""
-    from . import env, predict, preprocess  # upper floors: only the command needs them
+    from . import predict, preprocess  # upper floors: only the command needs them
 
     folder, pairs = env.run_dir(dataset.name, run), preprocess.pairs(dataset.name, split)
     if not (folder / "best.pt").exists():
@@ -167,12 +170,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--run", help="in place of two folders: score this run's best weights")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
-    parser.add_argument("--dataset", default="helen")
+    parser.add_argument("--dataset", help="if not given, the one that was prepared last")
     options = parser.parse_args(arguments)
     if (options.run is None) == (options.prediction is None):
         parser.error("give GT_DIR and PRED_DIR, or --run NAME")
     try:
-        dataset = catalog.dataset(options.dataset)
+        dataset = catalog.dataset(options.dataset or env.chosen_dataset())
         if options.run:
             matrices = run_matrices(dataset, options.run, options.split)
         else:
@@ -180,6 +183,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UNetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    what = f"run {options.run}, {options.split}" if options.run else f"{options.prediction.name}"
+    print(f"# {dataset.name}, {what}: {len(matrices)} label maps")
     pooled = matrices.sum(0)
     print(lines(scores(pooled, dataset)))
     print(f"mean_of_parts={mean_of_parts(pooled, dataset):.4f}")

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import functools
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
@@ -441,8 +442,9 @@ def retold(look: Look, present: list[int], row: catalog.Dataset) -> list[layouts
 
 
 def row_of(name: str | Path) -> catalog.Dataset:
-    """A registered dataset's row, or that of a folder (a Path) which is not registered."""
-    return describe(name, "own") if isinstance(name, Path) else catalog.dataset(name)
+    """A registered dataset's row, or that of a folder (a Path, or text with a / in it) which is not registered."""
+    is_folder = isinstance(name, Path) or any(sign in name for sign in ("/", os.sep))
+    return describe(Path(name), "own") if is_folder else catalog.dataset(name)
 
 
 def strange_colors(name: str | Path) -> list[Strange]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -207,7 +208,7 @@ def onnx_bytes(segmenter: Segmenter) -> bytes:
     return model.SerializeToString()
 
 
-USAGE = """python -m helpers.predict [--weights WEIGHTS] [--flip] PHOTOS_DIR OUT_DIR
+USAGE = """python -m helpers.predict [--weights WEIGHTS] [--flip] [--colors] PHOTOS_DIR OUT_DIR
        python -m helpers.predict [--weights WEIGHTS] [--flip] --to-onnx FILE"""
 
 
@@ -218,6 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, nargs="?", metavar="OUT_DIR")
     parser.add_argument("--weights", default=str(PRETRAINED), help="an export, by path or address")
     parser.add_argument("--flip", action="store_true", help="average with the mirror image: twice the time")
+    parser.add_argument("--colors", action="store_true", help="also OUT_DIR/colors: the label maps to look at")
     parser.add_argument("--to-onnx", type=Path, metavar="FILE", help="in place of two folders: write the network")
     options = parser.parse_args(arguments)
     if (options.out is None) == (options.to_onnx is None) or (options.photos and options.to_onnx):
@@ -236,20 +238,47 @@ def write_network(options: argparse.Namespace) -> int:
     return 0
 
 
+def find_photos(folder: Path) -> list[Path]:
+    """The photos right in a folder, sorted; tells of other files there; DataError if it is none or holds none."""
+    if not folder.is_dir():
+        fault = "is a file: give the folder that it lies in" if folder.exists() else "is not there: correct the path"
+        raise DataError(f"{folder} {fault}")
+    files_there = sorted(p for p in folder.glob("[!.]*") if p.is_file())
+    found, kinds = [p for p in files_there if p.suffix.lower() in PHOTO_SUFFIXES], ", ".join(sorted(PHOTO_SUFFIXES))
+    if not found:
+        raise DataError(f"no photos in {folder}: give a folder of {kinds}")
+    if others := [p.name for p in files_there if p not in found]:
+        listed = ", ".join(others[:3]) + ", ..." * (len(others) > 3)
+        print(f"not looked at: {len(others)} files that are none of {kinds} ({listed})", file=sys.stderr)
+    return found
+
+
+def color(label_maps: list[Path], dataset: catalog.Dataset) -> None:
+    """colors/<name>.png beside each label map, in the classes' colours: ids themselves look black."""
+    from . import plots  # loads matplotlib, which nothing else here needs
+
+    for path in label_maps:
+        picture = plots.colorize(masks.read_label(path, len(dataset.classes)), dataset)
+        with files.atomic(path.parent / "colors" / path.name) as file:
+            Image.fromarray(picture).save(file, format="PNG")
+
+
 def predict_folder(options: argparse.Namespace) -> int:
     """What PHOTOS_DIR OUT_DIR does; returns the exit status."""
-    found = sorted(p for p in options.photos.glob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
-    if not found:
-        kinds = ", ".join(sorted(PHOTO_SUFFIXES))
-        raise DataError(f"no photos in {options.photos}: give a folder of {kinds}")
+    found = find_photos(options.photos)
+    if options.out.exists() and not options.out.is_dir():
+        raise DataError(f"{options.out} is a file, where OUT_DIR is to be a folder: give another name")
     if options.out.resolve() == options.photos.resolve():
         raise DataError("OUT_DIR is PHOTOS_DIR, so label maps would replace photos: give another folder")
     twins = len(found) != len({p.stem.casefold() for p in found})  # a.jpg and a.png would write the same a.png
     segmenter, start = load(options.weights, flip=options.flip), time.perf_counter()
-    faults = predict_files(segmenter, {p.name if twins else p.stem: p for p in found}, options.out)
+    photos = {p.name if twins else p.stem: p for p in found}
+    faults = predict_files(segmenter, photos, options.out)
     for fault in faults.values():
         print(f"left out: {fault}", file=sys.stderr)
     written = len(found) - len(faults)
+    if options.colors:
+        color([options.out / f"{name}.png" for name in photos if name not in faults], segmenter.dataset)
     print(f"{written} label maps in {options.out}, {written / (time.perf_counter() - start):.1f} images/s")
     return 1 if faults else 0
 

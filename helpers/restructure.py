@@ -376,13 +376,15 @@ def scan(release: Release, dataset: str) -> Scan:
     return Scan(sound, sorted(problems, key=lambda p: (not p.bad, p.split, p.file)), total, stamps)
 
 
-def stop_if_bad(found: Scan, release: Release) -> None:
+def stop_if_bad(found: Scan, release: Release, dataset: str) -> None:
     """DataError if more than 1 sample in 20 is bad, or train is empty: training on the rest would mislead."""
     bad, name = found.total - len(found.pairs), env.shown(release.root)
     if bad * WORST > found.total:
         rows = [problem for problem in found.problems if problem.bad]
         more = f"\n... and {len(rows) - 30} more files" if len(rows) > 30 else ""
-        remedy = "repair or remove these files, or download the release again"
+        mine = bool(catalog.dataset(dataset).folder)
+        again = f'own.examine("{dataset}") tells what to do about each' if mine else "download the release again"
+        remedy = f"repair or remove these files, or {again}"
         fault = f"{name}: {bad} of {found.total} samples are bad, more than 1 in {WORST}"
         raise DataError(f"{fault}; {remedy}:\n{table(rows[:30])}{more}")
     if not any(pair.split == "train" for pair in found.pairs):
@@ -499,7 +501,7 @@ def copy_file(name: str, root: Path, folder: Path, wanted: dict) -> None:
 def restructure(dataset: str, release: Release, found: Scan | None = None) -> Result:
     """Copy a release's sound pairs into splitted_data/<name>/; once more, it only repairs what differs."""
     found = found or scan(release, dataset)
-    stop_if_bad(found, release)
+    stop_if_bad(found, release, dataset)
     folder = env.split_dir(dataset)
     old, new = read_manifest(folder), make_manifest(dataset, release, found)
     wanted, stale = targets(new), find_stale(folder, old, new)
@@ -529,14 +531,15 @@ def carry_out(root: Path, folder: Path, old: dict, new: dict, stale: list[str], 
 def main(arguments: list[str] | None = None) -> int:
     """The command line, notebook 01 without a notebook; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m helpers.restructure", description=__doc__)
-    parser.add_argument("--dataset", default=env.chosen_dataset())
+    parser.add_argument("--dataset", help="if not given, the one that was prepared last; helen at first")
     parser.add_argument("--scale", choices=list(catalog.SCALES), help="of 02 to 06; of the samples if any are drawn")
     options = parser.parse_args(arguments)
     try:
-        release = find_release(options.dataset, catalog.SAMPLES[options.scale or env.default_scale("sample")])
+        dataset = options.dataset or env.chosen_dataset()
+        release = find_release(dataset, catalog.SAMPLES[options.scale or env.default_scale("sample")])
         print(release.where)
-        result = restructure(options.dataset, release)
-        env.write_choice(options.dataset, release.source, options.scale or env.default_scale(release.source))
+        result = restructure(dataset, release)
+        env.write_choice(dataset, release.source, options.scale or env.default_scale(release.source))
     except UNetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

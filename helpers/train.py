@@ -50,15 +50,17 @@ def train(settings: catalog.Settings, run: str | None) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m helpers.train", description=__doc__)
-    parser.add_argument("--dataset", default=env.chosen_dataset())
+    parser.add_argument("--dataset", help="if not given, the one that was prepared last")
     parser.add_argument("--recipe", default="tuned", help="tuned or seed")
-    parser.add_argument("--scale", default=env.chosen_scale(), help="full, demo or smoke")
+    parser.add_argument("--scale", help="full, demo or smoke; if not given, as it was prepared")
     # two names: torchrun takes --run for its own --run-path
     parser.add_argument("--run", "--run-name", help="the run's name: a new one starts afresh")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting; repeatable")
     options = parser.parse_args(arguments)
     try:
-        settings = catalog.settings(options.dataset, options.recipe, options.scale, **changes(options.set))
+        dataset = options.dataset or env.chosen_dataset()
+        scale = options.scale or env.chosen_scale(dataset)
+        settings = catalog.settings(dataset, options.recipe, scale, **changes(options.set))
         with parallel.processes():
             whole = train(settings, options.run)
     except UNetError as error:

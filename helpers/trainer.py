@@ -334,7 +334,8 @@ class Trainer:
         with self._alone():
             self._recover()
             if self.epoch >= epochs:
-                self._say(f"{self.epoch} epochs are done already; fit({self.epoch + 1}) or more goes on")
+                self._say(f"{self.epoch} epochs are done already; fit({self.epoch + 1}) or more goes on "
+                          f"(helpers.train: --set epochs={self.epoch + 1})")  # fmt: skip
                 return
             self.trains_in, self.saved_at = threading.current_thread(), time.monotonic()
             try:
@@ -859,7 +860,7 @@ class Trainer:
                 differ.append(f"{split} data: {state['data'][split][0]} images (now {count}, with other content)")
         if differ:
             raise CheckpointError(f"{where} was made with other {'; '.join(differ)}: "
-                                  "give the run another name, Trainer(..., run='...')")  # fmt: skip
+                                  "give the run another name, Trainer(..., run='...') or --run NAME")  # fmt: skip
 
     def _export_parts(self, row: dict) -> tuple:
         """What an export says of these weights: weights, settings, scores, data."""

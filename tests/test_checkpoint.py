@@ -129,7 +129,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
 
 
 def test_missing_files_and_addresses_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"no\.pt: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"no\.pt: no such file"):
         predict.load(tmp_path / "no.pt")
     with pytest.raises(CheckpointError, match="cannot be downloaded"):
         predict.load((tmp_path / "no.pt").as_uri())

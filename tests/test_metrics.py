@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn import metrics as oracle
 
-from helpers import catalog, masks, metrics
+from helpers import catalog, env, masks, metrics
 from helpers.errors import DataError
 
 HELEN = catalog.dataset("helen")
@@ -95,8 +95,17 @@ def folders(tmp_path, truth, prediction):
 def test_the_command_prints_the_same_lines(tmp_path, capsys):
     assert metrics.main(folders(tmp_path, [[0, 1, 6, 255]], [[0, 1, 6, 3]])) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[:2] == ["f1_bg=1.0000", "f1_face=1.0000"]
-    assert printed[2] == "f1_lb=nan" and printed[6] == "f1_nose=1.0000" and len(printed) == 18
+    assert printed[:3] == ["# helen, pred: 1 label maps", "f1_bg=1.0000", "f1_face=1.0000"]
+    assert printed[3] == "f1_lb=nan" and printed[7] == "f1_nose=1.0000" and len(printed) == 19
+
+
+def test_the_command_scores_the_dataset_that_was_prepared(tmp_path, capsys):
+    """As helpers.train does: after CamVid was prepared, its classes; a folder that is not there is named."""
+    env.write_choice("camvid", "release", "smoke")
+    assert metrics.main(folders(tmp_path, [[0, 1]], [[0, 1]])) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["# camvid, pred: 1 label maps", "f1_Sky=1.0000"]
+    assert metrics.main([str(tmp_path / "nowhere"), str(tmp_path / "pred")]) == 1
+    assert "nowhere is no folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

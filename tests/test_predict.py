@@ -125,7 +125,39 @@ def test_an_empty_folder_and_bad_weights_are_said(tmp_path, capsys):
     assert "no photos" in capsys.readouterr().err
     Image.fromarray(photo(20, 20)).save(tmp_path / "a.jpg")
     assert predict.main([str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path / "none.pt")]) == 1
-    assert "none.pt: cannot be read" in capsys.readouterr().err
+    assert "none.pt: no such file" in capsys.readouterr().err
+
+
+def test_what_is_no_folder_of_photos_is_named(tmp_path, capsys):
+    """A missing folder, a file in its place, a file in the place of OUT_DIR; files of other kinds are told."""
+    photos = tmp_path / "photos"
+    assert predict.main([str(photos), str(tmp_path / "out")]) == 1
+    assert f"{photos} is not there" in capsys.readouterr().err
+    photos.mkdir()
+    Image.fromarray(photo(20, 20)).save(photos / "a.jpg")
+    assert predict.main([str(photos / "a.jpg"), str(tmp_path / "out")]) == 1
+    assert "is a file: give the folder that it lies in" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert predict.main([str(photos), str(tmp_path / "file")]) == 1
+    assert "file is a file, where OUT_DIR is to be a folder" in capsys.readouterr().err
+    (photos / "IMG_1.HEIC").write_bytes(b"heic")
+    assert predict.main([str(photos), str(tmp_path / "out")]) == 0
+    assert "not looked at: 1 files" in (said := capsys.readouterr().err) and "IMG_1.HEIC" in said
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_colors_are_the_label_map_to_look_at(parser, tmp_path):
+    """Every pixel has its class's colour; the label map itself is the same as without."""
+    checkpoint.write_export(tmp_path / "w.pt", parser.model.state_dict(), parser.settings, {}, "noise")
+    (tmp_path / "in").mkdir()
+    image = photo(40, 30)
+    Image.fromarray(image).save(tmp_path / "in" / "a.png")
+    arguments = [str(tmp_path / "in"), str(tmp_path / "out"), "--weights", str(tmp_path / "w.pt"), "--colors"]
+    assert predict.main(arguments) == 0
+    label = masks.read_label(tmp_path / "out" / "a.png", 11)
+    assert (label == predict.load(tmp_path / "w.pt").predict([image])[0]).all()
+    with Image.open(tmp_path / "out" / "colors" / "a.png") as picture:
+        assert (np.asarray(picture) == np.array(parser.dataset.colors)[label]).all()
 
 
 # Many photos: decoding, network and writing overlap

@@ -30,6 +30,15 @@ def test_the_command_trains_what_01_prepared(capsys):
     assert "error: settings: epochs" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("run", ["../x", "a/b", "/tmp/x", "a\\b", "c:x", "..", "."])
+def test_a_run_is_a_name_and_no_path(run, capsys):
+    """Nothing is written outside of runs/<dataset>/<run>."""
+    tiny.prepare()
+    assert train.main(["--scale", "smoke", "--run", run]) == 1
+    assert "give it a plain name" in capsys.readouterr().err
+    assert env.run_dir("helen", "v1.2").name == "v1.2"
+
+
 def test_training_ends_when_nothing_gets_better(monkeypatch, capsys):
     """Patience 2: best at epoch 2, so it ends at 4; that is no interruption."""
     tiny.prepare()
