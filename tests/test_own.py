@@ -46,6 +46,17 @@ def test_one_call_and_the_six_notebooks_functions_know_it(tmp_path):
     assert said() == {}
 
 
+def test_bad_samples_are_explained_by_examine_not_by_a_download(tmp_path):
+    """One mask in twelve of another size: the message leads to own.examine, which a folder's path may name as text."""
+    root = folder(tmp_path / "d")
+    save(root / "masks" / "003.png", mask((0, 1, 2))[:5])
+    own.register(root, "mine")
+    with pytest.raises(DataError, match=r'1 of 12 .*or own.examine\("mine"\) tells') as told:
+        restructure.restructure("mine", restructure.find_release("mine", (4, 2)))
+    assert "download" not in str(told.value)
+    assert said("mine").keys() == said(str(root)).keys() == {"003.png"}
+
+
 def test_left_and_right_trade_places(tmp_path):
     row = own.register(folder(tmp_path / "d"), "mine", swaps=[("house", "tree")])
     assert row.swaps == ((1, 2),) and catalog.dataset("mine").swaps == ((1, 2),)
