@@ -8,6 +8,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -389,3 +390,16 @@ def test_an_old_python_is_passed_over(clone):
     done = make(clone, ".venv/.installed", "PYTHON=./old-python ./fake-python", PIP_RC="0")
     assert done.returncode == 0, done.stderr
     assert "Python 3.99" in done.stdout
+
+
+def test_the_shipped_weights_are_told_with_readmes_numbers():
+    """weights/README.md: the epochs that the file itself names, and the scores of README's table."""
+    told = (REPO / "weights" / "README.md").read_text()
+    numbers = re.findall(r"0\.\d{3}", told.split("**Scores**")[1].split("**Not for**")[0])
+    drawn, real = numbers[:2], numbers[2:]
+    readme = (REPO / "README.md").read_text()
+    rows = [f"| drawn faces, 288 and 60 | `demo`, `tuned` | {drawn[0]} | {drawn[1]} |"]
+    rows += [f"| drawn faces, 288; tested on 160 real portraits | `demo`, `tuned` | {real[0]} | {real[1]} |"]
+    assert all(row in readme for row in rows)
+    about = torch.load(REPO / "weights" / "helen-demo.pt", weights_only=True)["trained_on"]
+    assert about.rsplit("epoch ", 1)[1] + " epochs" in told and about.split(" images")[0].rsplit(" ", 1)[1] in told
