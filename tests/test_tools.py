@@ -2,11 +2,14 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -77,6 +80,26 @@ def test_a_dead_kernel_is_an_error(tmp_path):
     done = run(write(tmp_path / "01_dies.ipynb", "import os; os._exit(9)"), out=tmp_path / "out")
     assert done.returncode == 1
     assert "error: 01_dies.ipynb, cell 1 (code cell 1): the kernel died" in done.stdout
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_an_interrupt_ends_it_in_one_line(tmp_path, patient):
+    """Whether its cell is cut or ends well, as a training does that saves: no traceback, no further cell, no kernel."""
+    rest = ["try:", "    time.sleep(60)", "except KeyboardInterrupt:", f"    {'pass' if patient else 'raise'}"]
+    cell = "\n".join([f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))", *rest])
+    one = write(tmp_path / "1.ipynb", cell, f"open({str(tmp_path / 'next')!r}, 'w')")
+    command = [sys.executable, "-m", "tools.run_notebooks", str(one), "--out", str(tmp_path / "out")]
+    started = subprocess.Popen(
+        command, cwd=setup_cell.REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not (pid := (tmp_path / "pid")).exists() or not pid.read_text():
+        assert time.monotonic() < deadline and started.poll() is None
+        time.sleep(0.1)
+    started.send_signal(signal.SIGINT)
+    text, _ = started.communicate(timeout=60)
+    assert started.returncode == 1 and "interrupted: 1.ipynb, code cell 1" in text and "Traceback" not in text
+    assert not (tmp_path / "next").exists() and not psutil.pid_exists(int(pid.read_text()))
 
 
 def test_no_scores_is_an_error(tmp_path):

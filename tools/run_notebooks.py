@@ -1,11 +1,13 @@
 """Executes the notebooks in order with this very Python, shows how far they are, keeps what came out."""
 
 import argparse
+import asyncio
 import base64
 import contextlib
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -45,6 +47,10 @@ class OwnKernel(AsyncKernelManager):
     @default("kernel_spec_manager")
     def _specs(self) -> OwnSpecs:
         return OwnSpecs(parent=self)
+
+
+class InterruptedRun(Exception):  # nothing went wrong
+    """Ctrl-C: the kernel's cell was interrupted, and no further one begins."""
 
 
 class Client(NotebookClient):
@@ -108,6 +114,7 @@ class Run:
         self.code = [i for i, cell in enumerate(self.notebook.cells) if cell.cell_type == "code"]
         self.cell = 0  # index of the cell that runs
         self.seconds, self.memory = 0.0, 0
+        self.interrupted = False
 
     def execute(self, env: dict[str, str]) -> None:
         """Run every cell from nothing; the notebook holds what came out, also after an error."""
@@ -116,12 +123,12 @@ class Run:
         client = Client(
             self.notebook, kernel_manager_class=OwnKernel, kernel_name="python3", coalesce_streams=False,
             timeout=None, store_widget_state=False, record_timing=False,
-            on_cell_start=self._starts, on_cell_executed=lambda **_: self.screen.end(),
+            on_cell_start=self._starts, on_cell_executed=self._ends,
             extra_arguments=["--IPKernelApp.log_level=40"],  # its warnings are not about our notebooks
             resources={"metadata": {"path": str(self.path.parent)}},
         )  # fmt: skip
         client.screen = self.screen
-        client.on_notebook_start = lambda **_: self._watch(client.km.provisioner.pid)
+        client.on_notebook_start = lambda **_: self._begins(client.km.provisioner.pid)
         started, self.watcher = time.monotonic(), None
         try:
             client.execute(env=env)
@@ -135,9 +142,22 @@ class Run:
         if cell_index in self.code:
             self.screen.at(f"{self.label}  cell {self.code.index(cell_index) + 1} of {len(self.code)}")
 
-    def _watch(self, pid: int) -> None:
+    def _ends(self, **_) -> None:
+        self.screen.end()
+        if self.interrupted:  # the cell may have ended well, as a training does, which saves
+            raise InterruptedRun
+
+    def _begins(self, pid: int) -> None:
         self.watcher = Memory(pid)
         self.watcher.start()
+        with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; another thread than the main one
+            # in place of nbclient's, which takes the kernel away from under the cell that runs
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt, pid)
+
+    def _interrupt(self, pid: int) -> None:
+        """Ctrl-C reaches this process alone: the kernel is in a session of its own."""
+        self.interrupted = True
+        os.kill(pid, signal.SIGINT)
 
     def _unwatch(self) -> None:
         if self.watcher:
@@ -182,6 +202,8 @@ def scores(notebook: NotebookNode) -> dict[str, str]:
 def explain(run: Run, error: Exception) -> str:
     """What failed, where, and the end of the traceback."""
     cell = run.notebook.cells[run.cell]
+    if run.interrupted:
+        return f"interrupted: {run.path.name}, code cell {run.code.index(run.cell) + 1}"
     where = f"error: {run.path.name}, cell {run.cell} (code cell {run.code.index(run.cell) + 1})"
     source = "\n".join("    " + line for line in cell.source.splitlines()[:8])
     if isinstance(error, DeadKernelError):
@@ -215,7 +237,7 @@ def execute_all(paths: list[Path], env: dict[str, str], out: Path, screen: Scree
         screen.line(run.label)
         try:
             run.execute(env)
-        except (CellExecutionError, DeadKernelError) as error:
+        except (CellExecutionError, DeadKernelError, InterruptedRun) as error:
             screen.line(explain(run, error))
             return None
         finally:
