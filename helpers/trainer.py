@@ -334,7 +334,8 @@ class Trainer:
         with self._alone():
             self._recover()
             if self.epoch >= epochs:
-                self._say(f"{self.epoch} epochs are done already; fit({self.epoch + 1}) or more goes on "
+                done = "1 epoch is" if self.epoch == 1 else f"{self.epoch} epochs are"
+                self._say(f"{done} done already; fit({self.epoch + 1}) or more goes on "
                           f"(helpers.train: --set epochs={self.epoch + 1})")  # fmt: skip
                 return
             self.trains_in, self.saved_at = threading.current_thread(), time.monotonic()
