@@ -132,9 +132,8 @@ class Stepper:
         # what stays on the device: sum of the losses since it was last read, the first step whose loss was not finite
         self.window = torch.zeros((), device=device)
         self.first_bad = torch.full((), -1.0, device=device)
-        self.moving = list(
-            self.model.buffers()
-        )  # the norms' running statistics and counts: the forward pass moves them
+        # the norms' running statistics and counts: the forward pass moves them
+        self.moving = list(self.model.buffers())
         self.kept = Kept(self.moving)
 
     def _share(self) -> torch.nn.Module:
