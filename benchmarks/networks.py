@@ -315,7 +315,7 @@ def table() -> str:
             "seed's way; building, checkpoints and scoring are not counted",
             f"clock: {known['machine']}",
             f"{'network':18} {'px':>4} {'M params':>9} {'G mult-adds':>12} {'s/epoch':>8}  share epochs seeds  "
-            f"{headline:16}  mean of parts",
+            f"{headline:7} mean of parts",
         ]
         for name in VARIANTS:
             if name not in known["networks"]:
@@ -339,8 +339,8 @@ def results(rows: list[dict], headline: str) -> str:
     """Scores of the rows of one variant and share."""
     if not rows:
         return "not run yet"
-    values = [np.array([float(row[score]) for row in rows]) for score in (headline, "mean of parts")]
-    cells = "  ".join(f"{v.mean():.4f} +- {v.std():.4f}" for v in values)
+    scores = (headline, "mean of parts")
+    cells = "  ".join(f"{accuracy.mean(rows, s):.4f}{accuracy.spread(rows, s)}" for s in scores)
     return f"{rows[0]['share']:>5} {rows[0]['epochs']:>6} {len(rows):5}  {cells}"
 
 
