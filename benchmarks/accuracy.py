@@ -32,6 +32,7 @@ SEED_EPOCHS = {"helen": 12, "camvid": 20}  # of the seed's way: its time is ever
 ROWS, CLOCK = RESULTS / "accuracy.csv", RESULTS / "accuracy-clock.json"
 # What `tuned` was before the sieve: AdamW, whole photos, batch 4, turned, zoomed, shifted and recoloured.
 FIRST = dict(optimizer="adamw", batch=4, early=0.0, augment=1.0)
+# Rows called `tuned-sheared`: `tuned` while a turn of photos that are not square was a shear as well.
 # name -> changes of `tuned`: the sieve, at half the time and one seed. flip: mirrored, and next to nothing else
 CANDIDATES: dict[str, dict] = {
     "tuned": {},
