@@ -40,7 +40,7 @@ def array_dir(dataset: str, shape: tuple[int, int]) -> Path:
 def run_dir(dataset: str, run: str) -> Path:
     """Made by 04: checkpoints, history.csv and figures/ of one training run; DataError if its name is a path."""
     if not re.fullmatch(r"[^\\/:]*[^\\/:.][^\\/:]*", run):
-        raise DataError(f"run {run!r} would lie outside of runs/{dataset}/: give it a plain name, without / \\ and :")
+        raise DataError(f"run {run!r} would not lie right in runs/{dataset}/: give it a plain name, without / \\ and :")
     return home() / "runs" / dataset / run
 
 
