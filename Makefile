@@ -11,10 +11,10 @@ STAMP := $(VENV)/.installed
 # Beside it, Colab's older widgets: small, since it shares all the rest with the first.
 COLAB := $(VENV)-colab
 COLAB_STAMP := $(COLAB)/.installed
-COLAB_TESTS := tests/test_controls.py
+COLAB_TESTS := tests/widgets/test_panel.py
 # The UNET_HOME of `make run` and `make notebooks`: a reader's data/ and runs/ are neither read nor written.
 HOME_DIR := build/home
-DEMO_RUN := $(HOME_DIR)/runs/helen/tuned-demo-sample
+DEMO_RUN := $(HOME_DIR)/runs/helen/tuned-demo-synthetic
 # These count only when given to make itself; what a reader's shell happens to hold must not change a run.
 given = $(if $(findstring command line,$(origin $(1))),$($(1)))
 FRESH = rm -rf $(HOME_DIR) build/notebooks build/figures && unset RELEASE DATASET SCALE && \
@@ -42,7 +42,7 @@ test-colab: $(COLAB_STAMP) ## run the panel's tests on Colab's ipykernel, IPytho
 	@unset RELEASE DATASET SCALE && $(COLAB)/bin/python -m pytest $(COLAB_TESTS)
 
 test-all: test ## test, and what takes long: a training killed 20 times, the notebooks on every dataset
-	@unset RELEASE DATASET SCALE && KILLS=20 ALL_DATASETS=1 $(PY) -m pytest tests/test_kill.py tests/test_notebooks.py
+	@unset RELEASE DATASET SCALE && KILLS=20 ALL_DATASETS=1 $(PY) -m pytest tests/kills tests/notebooks
 
 lab: $(STAMP) ## open JupyterLab on the first notebook
 	@$(PY) -m jupyterlab notebooks/01_restructure_data.ipynb $(LAB_ARGS)

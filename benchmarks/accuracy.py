@@ -24,40 +24,43 @@ import torch
 
 from benchmarks import yardsticks
 from benchmarks.recipes import RESULTS, machine
-from helpers import catalog, env, files, metrics, predict, preprocess
+from helpers import metrics, predict, preprocess
 from helpers.augment import halve, to_float, to_ids
+from helpers.core import env, files
+from helpers.core.registry import load_dataset
+from helpers.settings import Settings, make_settings
 from helpers.trainer import Trainer
 
 SEED_EPOCHS = {"helen": 12, "camvid": 20}  # of the seed's way: its time is everyone's
 ROWS, CLOCK = RESULTS / "accuracy.csv", RESULTS / "accuracy-clock.json"
 # What `tuned` was before the sieve: AdamW, whole photos, batch 4, turned, zoomed, shifted and recoloured.
-FIRST = dict(optimizer="adamw", batch=4, early=0.0, augment=1.0)
+FIRST = dict(optimizer="adamw", batch=4, half_size_fraction=0.0, augment=1.0)
 # Rows called `tuned-sheared`: `tuned` while a turn of photos that are not square was a shear as well.
 # name -> changes of `tuned`: the sieve, at half the time and one seed. flip: mirrored, and next to nothing else
 CANDIDATES: dict[str, dict] = {
     "tuned": {},
     "first": FIRST,
     "a0": FIRST | dict(augment=0.0),
-    "early-half": FIRST | dict(early=0.5),
-    "early-0.7": FIRST | dict(early=0.7),
-    "early-half-lr4e-3": FIRST | dict(early=0.5, lr=4e-3),
-    "early-half-a0": FIRST | dict(early=0.5, augment=0.0),
-    "early-half-a0-lr1e-3": FIRST | dict(early=0.5, augment=0.0, lr=1e-3),
-    "early-0.3-a0": FIRST | dict(early=0.3, augment=0.0),
-    "early-half-flip": FIRST | dict(early=0.5, augment=1e-6),
-    "early-half-flip-b2": FIRST | dict(early=0.5, augment=1e-6, batch=2),
-    "early-0.25-a0-b2": FIRST | dict(early=0.25, augment=0.0, batch=2),
-    "early-half-b2": FIRST | dict(early=0.5, batch=2),
-    "early-half-a0-b2": FIRST | dict(early=0.5, augment=0.0, batch=2),
+    "early-half": FIRST | dict(half_size_fraction=0.5),
+    "early-0.7": FIRST | dict(half_size_fraction=0.7),
+    "early-half-lr4e-3": FIRST | dict(half_size_fraction=0.5, lr=4e-3),
+    "early-half-a0": FIRST | dict(half_size_fraction=0.5, augment=0.0),
+    "early-half-a0-lr1e-3": FIRST | dict(half_size_fraction=0.5, augment=0.0, lr=1e-3),
+    "early-0.3-a0": FIRST | dict(half_size_fraction=0.3, augment=0.0),
+    "early-half-flip": FIRST | dict(half_size_fraction=0.5, augment=1e-6),
+    "early-half-flip-b2": FIRST | dict(half_size_fraction=0.5, augment=1e-6, batch=2),
+    "early-0.25-a0-b2": FIRST | dict(half_size_fraction=0.25, augment=0.0, batch=2),
+    "early-half-b2": FIRST | dict(half_size_fraction=0.5, batch=2),
+    "early-half-a0-b2": FIRST | dict(half_size_fraction=0.5, augment=0.0, batch=2),
     "muon-a0": dict(augment=0.0),
     "muon-flip": dict(augment=1e-6),
 }
 
 
-def settings_of(dataset: str, name: str, seed: int) -> catalog.Settings:
+def settings_of(dataset: str, name: str, seed: int) -> Settings:
     """A candidate's settings at demo size, its epochs not yet known."""
     recipe, changes = ("seed", {}) if name == "seed" else ("tuned", CANDIDATES[name])
-    return catalog.settings(dataset, recipe, "demo", seed=seed, **changes)
+    return make_settings(dataset, recipe, "demo", seed=seed, **changes)
 
 
 # --- the clock ------------------------------------------------------------------------------------------------------
@@ -69,7 +72,7 @@ def clock(dataset: str) -> dict[str, float]:
     A step has a part of its own beside that of each image, so that small batches take longer.
     """
     settings = settings_of(dataset, "tuned", 0)
-    pairs, classes = preprocess.pairs(dataset, "train"), len(catalog.dataset(dataset).classes)
+    pairs, classes = preprocess.pairs(dataset, "train"), len(load_dataset(dataset).classes)
     began = time.perf_counter()
     for split in ("train", "val"):
         preprocess.build(dataset, split, settings.shape)
@@ -78,7 +81,9 @@ def clock(dataset: str) -> dict[str, float]:
     loop = yardsticks.seed_way(yardsticks.network(seed, classes), 4, torch.device("cpu"))
     batches = yardsticks.loader(pairs, seed, classes)
     steps = [dict(optimizer=optimizer, batch=batch) for optimizer, batch in (("adamw", 4), ("adamw", 2), ("muon", 4))]
-    kinds = [settings.but(**step, early=0.9 * half, augment=0.0) for step in steps for half in (False, True)]
+    kinds = [
+        settings.replace(**step, half_size_fraction=0.9 * half, augment=0.0) for step in steps for half in (False, True)
+    ]
     ours = {kind(each, each.early > 0): trainer_of(each, f"clock-{kind(each, each.early > 0)}") for each in kinds}
     taken: dict[str, list[float]] = {"seed": []} | {name: [] for name in ours}
     for turn in range(2):  # A B C A B C
@@ -93,7 +98,7 @@ def clock(dataset: str) -> dict[str, float]:
     return seconds
 
 
-def kind(settings: catalog.Settings, half: bool) -> str:
+def kind(settings: Settings, half: bool) -> str:
     """Under which name the clock keeps an epoch of ours."""
     return f"{settings.optimizer}, batch {settings.batch}, {'half' if half else 'full'} size"
 
@@ -103,9 +108,9 @@ def changing(half: bool) -> str:
     return f"random changes, {'half' if half else 'full'} size"
 
 
-def seconds_changing(settings: catalog.Settings, half: bool) -> float:
+def seconds_changing(settings: Settings, half: bool) -> float:
     """What an epoch of random changes takes longer than one without: the median of its batches times their number."""
-    trainer, taken = trainer_of(settings.but(batch=4), "clock-changes"), []
+    trainer, taken = trainer_of(settings.replace(batch=4), "clock-changes"), []
     for images, labels, numbers in preprocess.loader(trainer.arrays["train"], 4):
         batch = halve(images, labels) if half else (images, labels)
         began = time.perf_counter()
@@ -122,18 +127,18 @@ def read_clock() -> dict:
     return json.loads(CLOCK.read_text()) if CLOCK.exists() else {}
 
 
-def epochs_for(dataset: str, settings: catalog.Settings, share: float) -> int:
+def epochs_for(dataset: str, settings: Settings, share: float) -> int:
     """How many epochs fit into `share` of the seed's time, arrays and validation counted."""
     seconds = read_clock()[dataset]
     half, full = (seconds[kind(settings, h)] + seconds[changing(h)] * (settings.augment > 0) for h in (True, False))
-    epoch = settings.early * half + (1 - settings.early) * full
+    epoch = settings.half_size_fraction * half + (1 - settings.half_size_fraction) * full
     return int((share * SEED_EPOCHS[dataset] * seconds["seed"] - seconds["build"]) / epoch)
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------
 
 
-def trainer_of(settings: catalog.Settings, run: str) -> Trainer:
+def trainer_of(settings: Settings, run: str) -> Trainer:
     """Ours on the arrays of 02."""
     return Trainer(settings, preprocess.open_arrays(settings.dataset, settings.shape), run)
 
@@ -143,19 +148,19 @@ def train(dataset: str, name: str, seed: int, share: float) -> tuple[predict.Seg
     settings = settings_of(dataset, name, seed)
     if name == "seed":
         return seeds_way(settings, round(share * SEED_EPOCHS[dataset]))
-    settings = settings.but(epochs=epochs_for(dataset, settings, share))
+    settings = settings.replace(epochs=epochs_for(dataset, settings, share))
     trainer = trainer_of(settings, f"accuracy-{name}-{seed}-{share}").fit(settings.epochs)
     if trainer.epoch < settings.epochs:
         sys.exit("interrupted: run it again to go on")
     return predict.load(trainer.folder / "best.pt"), settings.epochs
 
 
-def seeds_way(settings: catalog.Settings, epochs: int) -> tuple[predict.Segmenter, int]:
+def seeds_way(settings: Settings, epochs: int) -> tuple[predict.Segmenter, int]:
     """The yardstick's training by the recipe of the dataset's own write-up."""
-    classes = len(catalog.dataset(settings.dataset).classes)
+    classes = len(load_dataset(settings.dataset).classes)
     pairs = preprocess.pairs(settings.dataset, "train")
     if settings.dataset != "helen":  # its loss and optimiser are in our trainer alone
-        trainer = trainer_of(settings.but(epochs=epochs), f"accuracy-seed-{settings.seed}-{epochs}").fit(epochs)
+        trainer = trainer_of(settings.replace(epochs=epochs), f"accuracy-seed-{settings.seed}-{epochs}").fit(epochs)
         return predict.load(trainer.folder / "best.pt"), epochs  # both write-ups keep the best by validation
     loop = yardsticks.seed_way(yardsticks.network(settings, classes), epochs, torch.device("cpu"))
     batches = yardsticks.loader(pairs, settings, classes)
@@ -172,7 +177,7 @@ def score(segmenter: predict.Segmenter, folder: Path) -> dict[str, float]:
     assert not faults, faults
     _, matrices = metrics.folder_matrices(test[0][2].parent, folder, dataset, [name for name, *_ in test])
     pooled = matrices.sum(0)
-    return metrics.measures(pooled, dataset) | {"mean of parts": metrics.mean_of_parts(pooled, dataset)}
+    return metrics.measures(pooled, dataset) | {"mean of parts": metrics.mean_of_small_classes(pooled, dataset)}
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -209,12 +214,12 @@ def run(dataset: str, name: str, seed: int, share: float) -> None:
         return
     segmenter, epochs = train(dataset, name, seed, share)
     folder = env.home() / "accuracy" / f"{dataset}-{name}-{seed}-{share}"
-    headline = catalog.dataset(dataset).headline
+    primary_metric = load_dataset(dataset).primary_metric
     scores = score(segmenter, folder)
     twice = score(predict.Segmenter(segmenter.model, segmenter.settings, flip=True), folder)
-    scores |= {f"flip {name}": twice[name] for name in (headline, "mean of parts")}
+    scores |= {f"flip {name}": twice[name] for name in (primary_metric, "mean of parts")}
     add_row(ROWS, key | {"epochs": epochs, "machine": machine()} | {k: f"{v:.4f}" for k, v in scores.items()})
-    told = (f"{name} {scores[name]:.4f}" for name in (headline, "mean of parts", f"flip {headline}"))
+    told = (f"{name} {scores[name]:.4f}" for name in (primary_metric, "mean of parts", f"flip {primary_metric}"))
     print(*key.values(), f"{epochs} epochs:", *told, flush=True)
 
 
@@ -227,17 +232,21 @@ def table() -> str:
     for row in read_rows(ROWS):
         groups.setdefault((row["dataset"], float(row["share"]), row["candidate"]), []).append(row)
     for dataset in dict.fromkeys(name for name, *_ in groups):
-        row, clocked = catalog.dataset(dataset), read_clock()[dataset]
+        row, clocked = load_dataset(dataset), read_clock()[dataset]
         seconds = ", ".join(f"{k} {v:.1f} s" for k, v in clocked.items() if k != "machine")
         lines += [
             "",
             f"{dataset}: share 1 is {SEED_EPOCHS[dataset] * clocked['seed']:.0f} s; an epoch takes: {seconds}",
         ]
-        lines.append(f"{'candidate':22}{'share':>6}{'epochs':>7}{'seeds':>6}  {row.headline:18}mean of parts     flip")
+        lines.append(
+            f"{'candidate':22}{'share':>6}{'epochs':>7}{'seeds':>6}  {row.primary_metric:18}mean of parts     flip"
+        )
         mine = {key[1:]: rows for key, rows in groups.items() if key[0] == dataset}
-        for (share, name), rows in sorted(mine.items(), key=lambda item: (item[0][0], mean(item[1], row.headline))):
-            cells = [f"{mean(rows, s):.4f}{spread(rows, s)}" for s in (row.headline, "mean of parts")]
-            flip = f"{mean(rows, f'flip {row.headline}'):.4f}"
+        for (share, name), rows in sorted(
+            mine.items(), key=lambda item: (item[0][0], mean(item[1], row.primary_metric))
+        ):
+            cells = [f"{mean(rows, s):.4f}{spread(rows, s)}" for s in (row.primary_metric, "mean of parts")]
+            flip = f"{mean(rows, f'flip {row.primary_metric}'):.4f}"
             lines.append(f"{name:22}{share:6.2f}{rows[0]['epochs']:>7}{len(rows):6}  {cells[0]:18}{cells[1]:18}{flip}")
             if share == 1:
                 lines.append("    F1: " + " ".join(f"{score} {mean(rows, score):.3f}" for score in row.classes))

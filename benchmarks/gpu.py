@@ -23,10 +23,16 @@ from torch import Tensor
 
 from benchmarks import yardsticks
 from benchmarks.recipes import RESULTS, machine
-from helpers import augment, catalog, env, feed, files, losses, predict, preprocess, restructure, stepping
-from helpers.errors import TrainingError
+from helpers import augment, losses, predict, preprocess
+from helpers import batches as feed
+from helpers.core import files, hardware
+from helpers.core.errors import TrainingError
+from helpers.core.registry import load_dataset
 from helpers.preprocess import Batches
+from helpers.settings import Settings, make_settings
+from helpers.sources import restructure
 from helpers.trainer import Trainer
+from helpers.training import stepper
 
 CLASSES = 11
 LINES: list[str] = []
@@ -67,7 +73,7 @@ def fitting(work: Callable[[], str], what: str) -> str:
     try:
         return work()
     except (RuntimeError, TrainingError) as error:
-        if not stepping.is_out_of_memory(error) and "out of memory" not in str(error):  # a TrainingError's words
+        if not stepper.is_out_of_memory(error) and "out of memory" not in str(error):  # a TrainingError's words
             raise
         return f"{what}: out of memory on this card"
     finally:
@@ -83,7 +89,7 @@ def plain(device: torch.device) -> str:
     return "fp32 (TF32 in convolutions)" if rounded else "fp32"
 
 
-def batch_of(settings: catalog.Settings, device: torch.device) -> tuple[Tensor, Tensor]:
+def batch_of(settings: Settings, device: torch.device) -> tuple[Tensor, Tensor]:
     """A random batch as the step takes it; classes in stripes, a part void."""
     x = torch.randn(settings.batch, 3, *settings.shape, device=device).to(memory_format=torch.channels_last)
     ids = torch.arange(settings.shape[0], device=device) * CLASSES // settings.shape[0]
@@ -95,7 +101,7 @@ def batch_of(settings: catalog.Settings, device: torch.device) -> tuple[Tensor, 
 # --- correct --------------------------------------------------------------------------------------------------------
 
 
-def check_precisions(settings: catalog.Settings, device: torch.device) -> list[str]:
+def check_precisions(settings: Settings, device: torch.device) -> list[str]:
     """Ten steps in half precision beside fp32 from the same weights: losses within a twentieth."""
     curves, batch = {}, batch_of(settings, device)
     card = device.type == "cuda"
@@ -103,7 +109,7 @@ def check_precisions(settings: catalog.Settings, device: torch.device) -> list[s
         ["fp32"] + ["bf16"] * (not card or torch.cuda.is_bf16_supported(including_emulation=False)) + ["fp16"] * card
     )
     for kind in kinds:
-        one = stepping.Stepper(settings.but(precision=kind), CLASSES, device)
+        one = stepper.Stepper(settings.replace(precision=kind), CLASSES, device)
         curves[kind] = []
         for _ in range(10):
             loss = one.backward(*batch)
@@ -118,7 +124,7 @@ def check_precisions(settings: catalog.Settings, device: torch.device) -> list[s
     return lines
 
 
-def check_losses(settings: catalog.Settings, device: torch.device) -> str:
+def check_losses(settings: Settings, device: torch.device) -> str:
     """Every loss on the card as on the CPU."""
     logits, (_, target) = torch.randn(settings.batch, CLASSES, *settings.shape), batch_of(settings, torch.device("cpu"))
     worst = 0.0
@@ -146,18 +152,18 @@ def check_feeds(arrays: preprocess.Arrays, device: torch.device) -> str:
     return "batches taken on the card and copied through pinned buffers: the arrays' rows, to the last byte"
 
 
-def state(one: stepping.Stepper) -> list[Tensor]:
+def state(one: stepper.Stepper) -> list[Tensor]:
     """Copies of all that a step changes: weights, statistics, averages, moments."""
     moments = [v for held in one.optimizer.state.values() for v in held.values() if isinstance(v, Tensor)]
     return [v.detach().clone() for v in (*one.model.state_dict().values(), *one.averages, *moments)]
 
 
-def check_masked(settings: catalog.Settings, device: torch.device) -> str:
+def check_masked(settings: Settings, device: torch.device) -> str:
     """A step on what is not a number changes no weight, statistic or moment, with any optimizer."""
     x, target = batch_of(settings, device)
     kinds = ("adamw", "muon", "adam", "sgd")
     for kind in kinds:
-        one = stepping.Stepper(settings.but(optimizer=kind, average=0.0), CLASSES, device)
+        one = stepper.Stepper(settings.replace(optimizer=kind, ema_decay=0.0), CLASSES, device)
         for _ in range(2):
             one.update(one.backward(x, target), 5e-4, settings.batch)
         before = state(one)
@@ -167,16 +173,16 @@ def check_masked(settings: catalog.Settings, device: torch.device) -> str:
     return f"a step whose loss is not a number changes nothing: {', '.join(kinds)}"
 
 
-def check_waits(settings: catalog.Settings, device: torch.device) -> list[str]:
+def check_waits(settings: Settings, device: torch.device) -> list[str]:
     """Whether augmentation and step wait for the card, as its own debug mode tells; a line for each kind."""
     lines, numbers = [], np.arange(settings.batch)
     labels = batch_of(settings, device)[1].to(torch.uint8)
     images = labels[..., None].repeat(1, 1, 1, 3)
-    change = augment.Augment(catalog.dataset("helen").swaps, settings.mean, settings.std, 0)
+    change = augment.Augment(load_dataset("helen").flip_pairs, settings.mean, settings.std, 0)
     for kind in ("adamw", "muon") if device.type == "cuda" else ():
         for precision in ("bf16", "fp16"):
             what = f"a step with {kind} in {precision}"
-            one = stepping.Stepper(settings.but(optimizer=kind, precision=precision), CLASSES, device)
+            one = stepper.Stepper(settings.replace(optimizer=kind, precision=precision), CLASSES, device)
             for turn in range(4):
                 if turn == 2:  # two steps to warm up: kernels are chosen, states made
                     torch.cuda.synchronize(device)
@@ -197,7 +203,7 @@ def check_waits(settings: catalog.Settings, device: torch.device) -> list[str]:
 # --- fast -----------------------------------------------------------------------------------------------------------
 
 
-def our_rate(settings: catalog.Settings, arrays: dict, device: torch.device, steps: int) -> tuple[float, float]:
+def our_rate(settings: Settings, arrays: dict, device: torch.device, steps: int) -> tuple[float, float]:
     """Ours from arrays to updated weights: feed, augment, step."""
     trainer = Trainer(settings, arrays, f"rate-{settings.batch}-{settings.compile}-{settings.precision}", device)
 
@@ -218,13 +224,13 @@ def our_rate(settings: catalog.Settings, arrays: dict, device: torch.device, ste
     return rate(step, device, steps)
 
 
-def our_line(settings: catalog.Settings, arrays: dict, device: torch.device, steps: int, what: str) -> str:
+def our_line(settings: Settings, arrays: dict, device: torch.device, steps: int, what: str) -> str:
     """our_rate in words."""
     images, peak = our_rate(settings, arrays, device, steps)
     return f"{what}: {images:.0f} images/s, {peak:.2f} GiB, {images * 288e9 / 1e12:.0f} TFLOP/s if the full network"
 
 
-def seeds_rate(settings: catalog.Settings, device: torch.device, steps: int) -> dict[str, tuple[float, float]]:
+def seeds_rate(settings: Settings, device: torch.device, steps: int) -> dict[str, tuple[float, float]]:
     """The seed's way: its step alone on ready tensors, and with its feeding from files in worker processes."""
     loop = yardsticks.seed_way(yardsticks.network(settings, CLASSES), 30, device)
     x, target = batch_of(settings, device)
@@ -236,7 +242,7 @@ def seeds_rate(settings: catalog.Settings, device: torch.device, steps: int) -> 
         return len(x)
 
     alone = rate(step, device, steps)
-    workers = min(8, env.cores())
+    workers = min(8, hardware.cores())
     batches = yardsticks.loader(preprocess.pairs("helen", "train"), settings, CLASSES, workers)
     began = time.perf_counter()
     loop.epoch(batches)
@@ -248,7 +254,7 @@ def seeds_rate(settings: catalog.Settings, device: torch.device, steps: int) -> 
 # --- a score --------------------------------------------------------------------------------------------------------
 
 
-def train(settings: catalog.Settings, arrays: dict, device: torch.device, name: str) -> str:
+def train(settings: Settings, arrays: dict, device: torch.device, name: str) -> str:
     """All epochs, timed, and F1 on the test photos."""
     began = time.perf_counter()
     trainer = Trainer(settings, arrays, name, device).fit(settings.epochs)
@@ -264,7 +270,7 @@ def main() -> None:
     """Correct, fast, a score, in this order."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--tiny", action="store_true", help="show on any machine that it runs")
-    tiny, device = parser.parse_args().tiny, env.pick_device()
+    tiny, device = parser.parse_args().tiny, hardware.pick_device()
     say = functools.partial(tell, name="gpu-tiny.txt" if tiny else "gpu.txt")
     faces, sizes, steps = ((12, 4), (2, 4), 2) if tiny else ((1999, 100), (10, 32, 64, 128), 20)
     small = dict(size=32, width=4, depth=2) if tiny else {}
@@ -274,7 +280,7 @@ def main() -> None:
     try:
         say(f"{machine()}, {name}")
         restructure.restructure("helen", restructure.draw_sample("helen", *faces))
-        full = catalog.settings("helen", "tuned", "full", **small).but(batch=sizes[0], epochs=1 if tiny else 30)
+        full = make_settings("helen", "tuned", "full", **small).replace(batch=sizes[0], epochs=1 if tiny else 30)
         arrays = preprocess.open_arrays("helen", full.shape)
         for line in check_precisions(full, device):
             say(line)
@@ -283,16 +289,16 @@ def main() -> None:
         say(check_masked(full, device))
         for line in check_waits(full, device):
             say(line)
-        seed = catalog.settings("helen", "seed", "full", **small).but(batch=sizes[0])
+        seed = make_settings("helen", "original", "full", **small).replace(batch=sizes[0])
         for what, (images, peak) in seeds_rate(seed, device, steps).items():
             say(f"seed's way, batch {seed.batch}, {plain(device)}, {what}: {images:.0f} images/s, {peak:.2f} GiB")
         for batch in sizes:
             kinds = {"": {}, ", muon": dict(optimizer="muon"), ", compiled": dict(compile=True)}
             for kind, changes in list(kinds.items())[: 2 if tiny else 3]:
-                what, settings = f"ours, batch {batch}{kind}", full.but(batch=batch, **changes)
+                what, settings = f"ours, batch {batch}{kind}", full.replace(batch=batch, **changes)
                 work = functools.partial(our_line, settings, arrays, device, steps, what)
                 say(fitting(work, what))
-        trials = (full, full.but(batch=4 if tiny else 64, lr=full.lr * 2), full.but(optimizer="muon", lr=3e-3))
+        trials = (full, full.replace(batch=4 if tiny else 64, lr=full.lr * 2), full.replace(optimizer="muon", lr=3e-3))
         for settings in trials:
             what = f"{settings.optimizer}-batch-{settings.batch}"
             say(fitting(functools.partial(train, settings, arrays, device, what), what))

@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.recipes import RESULTS, machine
-from helpers import catalog, files, preprocess
+from helpers import preprocess
+from helpers.core import files
+from helpers.settings import make_settings
 from helpers.trainer import Trainer
 
 SIZES = (2000, 40000)
@@ -48,7 +50,7 @@ def measure(count: int) -> None:
     """In a process of its own: train an epoch, print the highest RssAnon on the way and the epoch's seconds."""
     home = Path(os.environ["UNET_HOME"])
     train, val = make_arrays(home / f"train{count}", count), make_arrays(home / f"val{count}", 8)
-    settings = catalog.settings("helen", "tuned", "smoke", size=SIDE, width=4, depth=2, batch=32, epochs=1)
+    settings = make_settings("helen", "tuned", "smoke", size=SIDE, width=4, depth=2, batch=32, epochs=1)
     seen = np.zeros(count, bool)
     trainer = Trainer(settings, {"train": train, "val": val}, f"memory-{count}", "cpu")
     prepare = trainer._prepare

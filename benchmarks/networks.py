@@ -28,9 +28,12 @@ from torchvision.models import ResNet18_Weights, resnet18
 
 from benchmarks import accuracy, yardsticks
 from benchmarks.recipes import RESULTS, machine
-from helpers import catalog, env, files, metrics, predict, preprocess, unet
+from helpers import metrics, predict, preprocess, unet
 from helpers.augment import to_float
-from helpers.errors import UNetError
+from helpers.core import env, files
+from helpers.core.errors import UNetError
+from helpers.core.registry import load_dataset
+from helpers.settings import Settings, make_settings
 from helpers.trainer import Trainer
 
 ROWS, CLOCK = RESULTS / "networks.csv", RESULTS / "networks-clock.json"
@@ -38,7 +41,7 @@ DATASETS = ("helen",)  # camvid's 144 rows are no multiple of 32, which the enco
 TURNS, STEPS = 5, 6  # of the clock: so many turns of so many steps each
 IMAGENET = ResNet18_Weights.IMAGENET1K_V1
 
-Builder = Callable[[catalog.Settings, int], nn.Module]  # settings, classes -> f32[B,3,H,W] to logits f32[B,C,H,W]
+Builder = Callable[[Settings, int], nn.Module]  # settings, classes -> f32[B,3,H,W] to logits f32[B,C,H,W]
 
 # --- the networks ---------------------------------------------------------------------------------------------------
 
@@ -63,7 +66,7 @@ class Residual(nn.Module):
         return self.last(self.body(x) + self.past(x))
 
 
-def residual(settings: catalog.Settings, classes: int) -> unet.UNet:
+def residual(settings: Settings, classes: int) -> unet.UNet:
     """Our U-Net, each of its double convolutions a residual block."""
     model = ours(settings, classes)
     model.enter = Residual(model.enter)
@@ -75,7 +78,7 @@ def residual(settings: catalog.Settings, classes: int) -> unet.UNet:
 class ToImageNet(nn.Module):
     """f32[B,3,H,W], (photo / 255 - mean) / std by the settings -> the same photo by ImageNet's mean and deviation."""
 
-    def __init__(self, settings: catalog.Settings):
+    def __init__(self, settings: Settings):
         super().__init__()
         preset = IMAGENET.transforms()
         mean, std = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (preset.mean, preset.std))
@@ -93,7 +96,7 @@ class ResNetUNet(nn.Module):
     full resolution makes the first skip. The way up is ours. weights: the encoder's, by ImageNet; None: random ones.
     """
 
-    def __init__(self, settings: catalog.Settings, classes: int, weights: dict[str, Tensor] | None = None):
+    def __init__(self, settings: Settings, classes: int, weights: dict[str, Tensor] | None = None):
         super().__init__()
         encoder = resnet18()
         if weights:
@@ -121,7 +124,7 @@ class ResNetUNet(nn.Module):
         return self.out(x)
 
 
-def resnet18_imagenet(settings: catalog.Settings, classes: int) -> ResNetUNet:
+def resnet18_imagenet(settings: Settings, classes: int) -> ResNetUNet:
     """ResNetUNet that begins with ImageNet's weights; UNetError if they are not there and cannot be downloaded."""
     try:
         weights = IMAGENET.get_state_dict(progress=False, check_hash=True)
@@ -149,15 +152,15 @@ VARIANTS: dict[str, tuple[dict, Builder]] = {
 }
 
 
-def settings_of(dataset: str, name: str, seed: int) -> catalog.Settings:
+def settings_of(dataset: str, name: str, seed: int) -> Settings:
     """A variant's settings, its epochs not yet known."""
-    return catalog.settings(dataset, "tuned", "demo", seed=seed, **VARIANTS[name][0])
+    return make_settings(dataset, "tuned", "demo", seed=seed, **VARIANTS[name][0])
 
 
 def missing(dataset: str, name: str) -> str:
     """Why a variant cannot be built here, its weights or its package; "" if it can."""
     try:
-        VARIANTS[name][1](settings_of(dataset, name, 0), len(catalog.dataset(dataset).classes))
+        VARIANTS[name][1](settings_of(dataset, name, 0), len(load_dataset(dataset).classes))
     except UNetError as error:
         return str(error)
     return ""
@@ -173,7 +176,7 @@ def put_in(builder: Builder) -> Iterator[None]:
         unet.build = kept
 
 
-def trainer_of(settings: catalog.Settings, builder: Builder, run: str) -> Trainer:
+def trainer_of(settings: Settings, builder: Builder, run: str) -> Trainer:
     """A Trainer of the builder's network on the arrays of 02, which are built where they are missing."""
     arrays = preprocess.open_arrays(settings.dataset, settings.shape)
     with put_in(builder):
@@ -186,11 +189,11 @@ def trainer_of(settings: catalog.Settings, builder: Builder, run: str) -> Traine
 class Racer:
     """A variant on the clock: all that an epoch does, a batch at a time."""
 
-    def __init__(self, settings: catalog.Settings, builder: Builder):
+    def __init__(self, settings: Settings, builder: Builder):
         self.settings, self.trainer = settings, trainer_of(settings, builder, "networks-clock")  # which writes nothing
         self.arrays, self.stepper = self.trainer.arrays, self.trainer.stepper
         self.train, self.val = self.batches("train"), self.batches("val")
-        self.kinds = ("whole", "half", "look") if settings.early else ("whole", "look")
+        self.kinds = ("whole", "half", "look") if settings.half_size_fraction else ("whole", "look")
 
     def batches(self, split: str) -> Iterator[tuple]:
         """The batches of a split again and again, on the device: images, labels, numbers."""
@@ -224,7 +227,7 @@ class Racer:
     def epoch(self, seconds: dict[str, float]) -> float:
         """Seconds by kind -> of an epoch: the mean of those at half size and whole ones."""
         batches = {split: -(-len(arrays) // self.settings.batch) for split, arrays in self.arrays.items()}
-        early = self.settings.early
+        early = self.settings.half_size_fraction
         step = (1 - early) * seconds["whole"] + (early * seconds["half"] if early else 0.0)
         return batches["train"] * step + batches["val"] * seconds["look"]
 
@@ -279,7 +282,7 @@ def epochs_for(dataset: str, name: str, share: float) -> int:
 
 def train(dataset: str, name: str, seed: int, share: float) -> tuple[predict.Segmenter, int]:
     """A variant's averaged weights after its last epoch, and its epochs."""
-    settings = settings_of(dataset, name, seed).but(epochs=epochs_for(dataset, name, share))
+    settings = settings_of(dataset, name, seed).replace(epochs=epochs_for(dataset, name, share))
     trainer = trainer_of(settings, VARIANTS[name][1], f"networks-{name}-{seed}-{share}").fit(settings.epochs)
     if trainer.epoch < settings.epochs:
         sys.exit("interrupted: run it again to go on")
@@ -297,7 +300,7 @@ def run(dataset: str, name: str, seed: int, share: float) -> None:
     segmenter, epochs = train(dataset, name, seed, share)
     scores = accuracy.score(segmenter, env.home() / "networks" / f"{dataset}-{name}-{seed}-{share}")
     accuracy.add_row(ROWS, key | {"epochs": epochs, "machine": machine()} | {k: f"{v:.4f}" for k, v in scores.items()})
-    told = (f"{score} {scores[score]:.4f}" for score in (catalog.dataset(dataset).headline, "mean of parts"))
+    told = (f"{score} {scores[score]:.4f}" for score in (load_dataset(dataset).primary_metric, "mean of parts"))
     print(*key.values(), f"{epochs} epochs:", *told, flush=True)
 
 
@@ -309,13 +312,13 @@ def table() -> str:
     lines = []
     for dataset, known in read_clock().items():
         rows = [row for row in accuracy.read_rows(ROWS) if row["dataset"] == dataset]
-        headline = catalog.dataset(dataset).headline
+        primary_metric = load_dataset(dataset).primary_metric
         lines += [
             f"{dataset}, recipe tuned: epochs that fit into share x {seconds_for(dataset, 1):.0f} s, the time of the "
             "seed's way; building, checkpoints and scoring are not counted",
             f"clock: {known['machine']}",
             f"{'network':18} {'px':>4} {'M params':>9} {'G mult-adds':>12} {'s/epoch':>8}  share epochs seeds  "
-            f"{headline:7} mean of parts",
+            f"{primary_metric:7} mean of parts",
         ]
         for name in VARIANTS:
             if name not in known["networks"]:
@@ -324,7 +327,7 @@ def table() -> str:
             mine = [row for row in rows if row["network"] == name]
             for share in sorted({row["share"] for row in mine}) or [""]:
                 scored = [row for row in mine if row["share"] == share]
-                lines.append(f"{facts(dataset, name, known['networks'][name])}  {results(scored, headline)}")
+                lines.append(f"{facts(dataset, name, known['networks'][name])}  {results(scored, primary_metric)}")
     return "\n".join(lines)
 
 
@@ -335,11 +338,11 @@ def facts(dataset: str, name: str, known: dict) -> str:
     return f"{name:18} {size:4} {parameters:9.2f} {multiply_adds:12.3f} {known['seconds']:8.1f}"
 
 
-def results(rows: list[dict], headline: str) -> str:
+def results(rows: list[dict], primary_metric: str) -> str:
     """Scores of the rows of one variant and share."""
     if not rows:
         return "not run yet"
-    scores = (headline, "mean of parts")
+    scores = (primary_metric, "mean of parts")
     cells = "  ".join(f"{accuracy.mean(rows, s):.4f}{accuracy.spread(rows, s)}" for s in scores)
     return f"{rows[0]['share']:>5} {rows[0]['epochs']:>6} {len(rows):5}  {cells}"
 

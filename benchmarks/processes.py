@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.recipes import RESULTS, machine
-from helpers import catalog, env, files, parallel, preprocess, trainer
+from helpers import preprocess, trainer
+from helpers.core import distributed, env, files
+from helpers.settings import make_settings
 
 DATASET, EPOCHS, STEPS = "helen", 2, 20
 # name -> changes of `tuned`. The worst is last: a norm over one image each
@@ -38,19 +40,19 @@ def run_name(name: str, count: int, seed: int) -> str:
 def train(name: str, seed: int) -> dict:
     """A short training, alone or as one of several processes: loss of each of the first steps, last score, images/s."""
     trainer.CHECK = 1
-    settings = catalog.settings(DATASET, "tuned", "demo", seed=seed, epochs=EPOCHS, **CASES[name])
+    settings = make_settings(DATASET, "tuned", "demo", seed=seed, epochs=EPOCHS, **CASES[name])
     arrays = preprocess.open_arrays(DATASET, settings.shape)
-    one = trainer.Trainer(settings, arrays, run_name(name, parallel.world(), seed)).fit(EPOCHS)
+    one = trainer.Trainer(settings, arrays, run_name(name, distributed.world_size(), seed)).fit(EPOCHS)
     last = one.rows[-1]
-    score = last[one.dataset.column(one.dataset.headline)]
+    score = last[one.dataset.column(one.dataset.primary_metric)]
     return {"losses": [loss for _, loss, _ in one.trace[:STEPS]], "score": score, "speed": last["images_per_s"]}
 
 
 def child(name: str, seed: int, out: Path) -> None:
     """One of the processes; rank 0 writes."""
-    with parallel.processes():
+    with distributed.process_group():
         result = train(name, seed)
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             files.write_atomic(out, json.dumps(result).encode())
 
 

@@ -13,7 +13,9 @@ import io
 import os
 import platform
 
-from helpers import catalog, env, files, metrics, predict, preprocess
+from helpers import metrics, predict, preprocess
+from helpers.core import choice, env, files, hardware
+from helpers.settings import make_settings
 from helpers.trainer import Trainer
 
 RESULTS = env.REPO / "benchmarks" / "results"
@@ -21,8 +23,8 @@ RESULTS = env.REPO / "benchmarks" / "results"
 
 def trained(recipe: str) -> Trainer:
     """A finished training of the recipe at the chosen scale."""
-    settings = catalog.settings(env.chosen_dataset(), recipe, env.chosen_scale())
-    run = f"benchmark-{recipe}-{settings.scale}-{env.source()}"
+    settings = make_settings(choice.chosen_dataset(), recipe, choice.chosen_scale())
+    run = f"benchmark-{recipe}-{settings.scale}-{choice.source()}"
     trainer = Trainer(settings, preprocess.open_arrays(settings.dataset, settings.shape), run).fit(settings.epochs)
     if trainer.epoch < settings.epochs and not trainer.ended_early:
         raise SystemExit("interrupted: run it again to go on")
@@ -37,14 +39,16 @@ def test_scores(trainer: Trainer) -> dict[str, float]:
     assert not faults, faults
     _, matrices = metrics.folder_matrices(test[0][2].parent, out, trainer.dataset, [i for i, *_ in test])
     pooled = matrices.sum(0)
-    table, parts = metrics.measures(pooled, trainer.dataset), metrics.mean_of_parts(pooled, trainer.dataset)
+    table, parts = metrics.measures(pooled, trainer.dataset), metrics.mean_of_small_classes(pooled, trainer.dataset)
     return table | {"mean F1 of parts": parts}
 
 
 def machine() -> str:
     """One line: date, processor, cores, versions."""
-    versions = ", ".join(f"{k} {v}" for k, v in env.versions().items())
-    return f"{datetime.date.today()}, {platform.machine()}, {env.cores()} cores, {env.pick_device()}, {versions}"
+    versions = ", ".join(f"{k} {v}" for k, v in hardware.versions().items())
+    return (
+        f"{datetime.date.today()}, {platform.machine()}, {hardware.cores()} cores, {hardware.pick_device()}, {versions}"
+    )
 
 
 def histories(trainers: dict[str, Trainer]) -> str:
@@ -66,10 +70,10 @@ def main() -> None:
     told = (f"{recipe} batch {t.settings.batch}, {t.epoch} epochs" for recipe, t in trainers.items())
     sizes = f"{rows} x {columns} px, width {settings.width}; {'; '.join(told)}"
     counts = ", ".join(f"{len(part)} {split}" for split, part in trainers["tuned"].arrays.items())
-    lines = [machine(), f"{settings.dataset} ({env.source()}): {counts}; {sizes}", f"{'':22}{'tuned':>8}{'seed':>8}"]
+    lines = [machine(), f"{settings.dataset} ({choice.source()}): {counts}; {sizes}", f"{'':22}{'tuned':>8}{'seed':>8}"]
     lines += [f"{name:22}{scores['tuned'][name]:8.4f}{scores['seed'][name]:8.4f}" for name in scores["tuned"]]
-    drawn_faces = (settings.dataset, env.source()) == ("helen", "sample")
-    name = "recipes" if drawn_faces else f"recipes-{settings.dataset}-{env.source()}"
+    drawn_faces = (settings.dataset, choice.source()) == ("helen", "synthetic")
+    name = "recipes" if drawn_faces else f"recipes-{settings.dataset}-{choice.source()}"
     files.write_atomic(RESULTS / f"{name}.txt", ("\n".join(lines) + "\n").encode())
     files.write_atomic(RESULTS / f"{name}.csv", histories(trainers).encode())
     print(*lines, sep=os.linesep)

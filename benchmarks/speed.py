@@ -22,14 +22,18 @@ from tqdm import tqdm
 
 from benchmarks import yardsticks
 from benchmarks.recipes import RESULTS, machine
-from helpers import catalog, env, files, masks, predict, preprocess, samples, stepping
+from helpers import catalog, predict, preprocess
 from helpers.augment import Augment, to_float, to_ids
+from helpers.core import env, files, hardware, masks
+from helpers.settings import Settings, make_settings
+from helpers.synthetic import faces
 from helpers.trainer import Trainer
+from helpers.training import stepper
 
 PHOTOS, CLASSES = 96, 11
 CPU = torch.device("cpu")
 LIKE = dict(
-    batch=4, early=0.0, optimizer="adamw", augment=0.0
+    batch=4, half_size_fraction=0.0, optimizer="adamw", augment=0.0
 )  # the yardsticks' batch, whole photos, steps like theirs
 
 
@@ -38,7 +42,7 @@ def prepare() -> None:
     root = env.split_dir("helen")
     for split, count in (("train", PHOTOS), ("val", 4), ("test", 24)):
         for i in range(count):
-            photo, label = samples.draw_face(samples.face_seed(7, split, i), (1000, 800))
+            photo, label = faces.draw_face(faces.face_seed(7, split, i), (1000, 800))
             masks.write_label(root / split / "labels" / f"{i:03}.png", label)
             (root / split / "images").mkdir(parents=True, exist_ok=True)
             Image.fromarray(photo).save(root / split / "images" / f"{i:03}.jpg", quality=90)
@@ -65,7 +69,7 @@ def in_turns(ways: dict[str, Callable[[], object]], turns: int = 3) -> dict[str,
 
 def feeding(lines: list[str]) -> None:
     """Photographs -> f32[B,3,256,256] and the loss's targets; a cold build against an epoch of the seed's feeding."""
-    settings = catalog.settings("helen", "seed", "full")
+    settings = make_settings("helen", "original", "full")
     pairs = preprocess.pairs("helen", "train")
 
     def seeds_way(workers: int) -> None:
@@ -82,32 +86,32 @@ def feeding(lines: list[str]) -> None:
 
     torch.set_num_threads(1)  # on one core, as the write-up's way has it
     one_core = in_turns({"seed": lambda: seeds_way(0), "ours": ours})
-    torch.set_num_threads(env.cores())
+    torch.set_num_threads(hardware.cores())
     per_image = {name: t / PHOTOS / (10 if name == "ours" else 1) * 1e3 for name, t in one_core.items()}
     ratio = per_image["seed"] / per_image["ours"]
     lines.append(f"feeding, 1000 x 800 -> 256 px, one core, warm: seed's way {per_image['seed']:.2f} ms an image and "
                  f"epoch, ours {per_image['ours']:.3f} ms: {ratio:.0f} times as fast")  # fmt: skip
-    worked = statistics.median(seconds(lambda: seeds_way(env.cores())) for _ in range(3))
-    lines.append(f"cold build of the arrays, {env.cores()} cores: {statistics.median(builds) / PHOTOS * 1e3:.2f} ms an "
-                 f"image; an epoch of the seed's feeding in {env.cores()} worker processes "
+    worked = statistics.median(seconds(lambda: seeds_way(hardware.cores())) for _ in range(3))
+    lines.append(f"cold build of the arrays, {hardware.cores()} cores: {statistics.median(builds) / PHOTOS * 1e3:.2f} ms an "
+                 f"image; an epoch of the seed's feeding in {hardware.cores()} worker processes "
                  f"{worked / PHOTOS * 1e3:.2f} ms an image (processes started)")  # fmt: skip
 
 
 def stepping_alone(lines: list[str]) -> None:
     """The bare step on ready tensors at 128 px, width 16, batch 4: ours, the plain loop's, the seed's way's."""
-    settings = catalog.settings("helen", "tuned", "demo", **LIKE)
+    settings = make_settings("helen", "tuned", "demo", **LIKE)
     x = torch.randn(settings.batch, 3, *settings.shape)
     ids = torch.randint(0, CLASSES, (settings.batch, *settings.shape))
     one_hot = torch.stack([yardsticks.one_hot(label, CLASSES) for label in ids])
     plain = yardsticks.plain_loop(yardsticks.network(settings, CLASSES), CPU)
     seed = yardsticks.seed_way(yardsticks.network(settings, CLASSES), 4, CPU)
-    ours, muon = (stepping.Stepper(settings.but(optimizer=name), CLASSES, CPU) for name in ("adamw", "muon"))
+    ours, muon = (stepper.Stepper(settings.replace(optimizer=name), CLASSES, CPU) for name in ("adamw", "muon"))
 
     def many(step: Callable[[], object]) -> None:
         for _ in range(20):
             step()
 
-    def step_of(one: stepping.Stepper) -> Callable[[], object]:
+    def step_of(one: stepper.Stepper) -> Callable[[], object]:
         return lambda: one.update(one.backward(x, ids), 1e-3, settings.batch)
 
     ways = {
@@ -119,14 +123,14 @@ def stepping_alone(lines: list[str]) -> None:
     lines.append(f"bare step, 128 px, width 16, batch 4, {torch.get_num_threads()} threads: {times}; ours is "
                  f"{found['plain loop'] / found['ours']:.2f} times as fast as the plain loop's (with Dice, clipping, "
                  "averaged weights and the check for finite numbers, which that has not)")  # fmt: skip
-    one = Augment(catalog.HELEN.swaps, 0.5, 0.25, 0)
+    one = Augment(catalog.HELEN.flip_pairs, 0.5, 0.25, 0)
     images = torch.randint(0, 256, (settings.batch, *settings.shape, 3), dtype=torch.uint8)
     labels = ids.to(torch.uint8)
     changing = in_turns({"augment": lambda: [one(images, labels, np.arange(4), e) for e in range(20)]})
     lines.append(f"augmentation of such a batch: {changing['augment'] / 20 * 1e3:.1f} ms")
 
 
-def bare(settings: catalog.Settings, arrays: dict[str, preprocess.Arrays], run: str) -> Callable[[], object]:
+def bare(settings: Settings, arrays: dict[str, preprocess.Arrays], run: str) -> Callable[[], object]:
     """An epoch of our training as a call; it neither saves nor validates, as no yardstick does."""
     one = Trainer(settings, arrays, run, "cpu")
     one.validate = lambda network: dict.fromkeys((*one.dataset.rows, "mean_iou", "accuracy"), 0.0)
@@ -136,16 +140,16 @@ def bare(settings: catalog.Settings, arrays: dict[str, preprocess.Arrays], run: 
 
 def epochs(lines: list[str]) -> None:
     """A whole training epoch from the photographs, feeding and step: the seed's way, the plain loop, ours."""
-    settings = catalog.settings("helen", "tuned", "demo", **LIKE)
+    settings = make_settings("helen", "tuned", "demo", **LIKE)
     pairs, arrays = preprocess.pairs("helen", "train"), preprocess.open_arrays("helen", settings.shape)
-    seed_settings = catalog.settings("helen", "seed", "demo")
+    seed_settings = make_settings("helen", "original", "demo")
     seed = yardsticks.seed_way(yardsticks.network(seed_settings, CLASSES), 100, CPU)
     plain = yardsticks.plain_loop(yardsticks.network(settings, CLASSES), CPU)
     feeds = yardsticks.loader(pairs, seed_settings, CLASSES), yardsticks.loader(pairs, settings)
-    kinds = {"ours": {}, "at half size": dict(early=0.9), "with Muon": dict(optimizer="muon"),
+    kinds = {"ours": {}, "at half size": dict(half_size_fraction=0.9), "with Muon": dict(optimizer="muon"),
              "with random changes": dict(augment=0.25)}  # fmt: skip
     ways = {"seed's way": lambda: seed.epoch(feeds[0]), "plain loop": lambda: plain.epoch(feeds[1])}
-    ways |= {name: bare(settings.but(epochs=1000, **more), arrays, name) for name, more in kinds.items()}
+    ways |= {name: bare(settings.replace(epochs=1000, **more), arrays, name) for name, more in kinds.items()}
     found, names = in_turns(ways), list(ways)
     rates = ", ".join(f"{name} {PHOTOS / t:.1f}" for name, t in found.items())
     lines.append(f"training from 1000 x 800 px photographs at 128 px, width 16, batch 4, images/s: {rates}; ours is "
@@ -173,7 +177,7 @@ def predicting(lines: list[str]) -> None:
 
 def networks(lines: list[str]) -> None:
     """Parameters and multiply-adds of the networks compared."""
-    full = yardsticks.network(catalog.settings("helen", "tuned", "full"), CLASSES)
+    full = yardsticks.network(make_settings("helen", "tuned", "full"), CLASSES)
     for name, model in {"ours, full": full, "segmentation_models_pytorch Unet(resnet34)": smp_or_none()}.items():
         if model is not None:
             parameters, operations = yardsticks.describe(model, (256, 256))

@@ -24,9 +24,10 @@ from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers import catalog, unet
-from helpers.errors import UNetError
-from helpers.masks import VOID
+from helpers import unet
+from helpers.core.errors import UNetError
+from helpers.core.masks import VOID
+from helpers.settings import Settings
 
 # --- feeding: what these ways share, and what 02's arrays spare ours ------------------------------------------------
 
@@ -71,7 +72,7 @@ class FileSamples(Dataset):
 
 
 def loader(
-    pairs: list[tuple[str, Path, Path]], settings: catalog.Settings, classes: int | None = None, num_workers: int = 0
+    pairs: list[tuple[str, Path, Path]], settings: Settings, classes: int | None = None, num_workers: int = 0
 ) -> DataLoader:
     """Shuffled batches of FileSamples in the settings' shape and batch; classes for the seed's way alone."""
     return DataLoader(
@@ -122,7 +123,7 @@ class Loop:
         return total / len(batches)
 
 
-def network(settings: catalog.Settings, classes: int) -> unet.UNet:
+def network(settings: Settings, classes: int) -> unet.UNet:
     """Our network with the first weights that ours starts from, in NCHW memory, float32."""
     with torch.random.fork_rng(devices=[]):  # as in stepping.Stepper, so that the weights are equal
         torch.default_generator.manual_seed(settings.seed)
@@ -134,7 +135,9 @@ def network(settings: catalog.Settings, classes: int) -> unet.UNet:
 
 def seed_dice(logits: Tensor, target: Tensor) -> Tensor:
     """Logits f32[B,C,H,W] and one-hot f32[B,C,H,W] -> sum over images and classes of 1 - pt / (.7 p + .3 t + 1e-7)."""
-    seen = target.sum(1, keepdim=True)  # 0 on void, which the write-up's data has not: mended as losses.dice_seed is
+    seen = target.sum(
+        1, keepdim=True
+    )  # 0 on void, which the write-up's data has not: mended as losses.dice_original is
     p = logits.softmax(1) * seen
     overlap = (p * target).sum((2, 3))
     return (1 - overlap / (0.7 * p.sum((2, 3)) + 0.3 * target.sum((2, 3)) + 1e-7)).sum()

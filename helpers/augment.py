@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .masks import VOID
+from .core.masks import VOID
 
 TURN, SCALE, SHIFT = 15.0, 0.20, 0.08  # degrees; +-20 % of size; +-8 % of the side
 BRIGHT, CONTRAST, TINT = 0.20, 0.25, 0.08  # shift and gain in units of 0..1; gain of a single colour
@@ -41,10 +41,10 @@ def halve(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return means, torch.where((row[:, None] + column) % 2 == 1, last, first)
 
 
-def swap_table(swaps: tuple[tuple[int, int], ...]) -> Tensor:
+def flip_table(flip_pairs: tuple[tuple[int, int], ...]) -> Tensor:
     """Pairs of ids that trade places in a mirror -> uint8[256] lookup table."""
     table = torch.arange(256, dtype=torch.uint8)
-    for a, b in swaps:
+    for a, b in flip_pairs:
         table[a], table[b] = b, a
     return table
 
@@ -57,7 +57,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def flip(images: Tensor, labels: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-    """Mirror uint8[B,H,W,3] and uint8[B,H,W] left to right; left and right ids trade places by a `swap_table`."""
+    """Mirror uint8[B,H,W,3] and uint8[B,H,W] left to right; left and right ids trade places by a `flip_table`."""
     return images.flip(2), table[labels.flip(2).long()]
 
 
@@ -114,8 +114,10 @@ class Augment:
     strength: 1 as far as TURN and its like say, a half half as far; a flip is a flip.
     """
 
-    def __init__(self, swaps: tuple[tuple[int, int], ...], mean: float, std: float, seed: int, strength: float = 1.0):
-        self.table, self.mean, self.std, self.seed, self.strength = swap_table(swaps), mean, std, seed, strength
+    def __init__(
+        self, flip_pairs: tuple[tuple[int, int], ...], mean: float, std: float, seed: int, strength: float = 1.0
+    ):
+        self.table, self.mean, self.std, self.seed, self.strength = flip_table(flip_pairs), mean, std, seed, strength
 
     def __call__(self, images: Tensor, labels: Tensor, samples: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
         """uint8[B,H,W,3], uint8[B,H,W], sample numbers [B] -> float32[B,3,H,W] normalised, int64[B,H,W]."""

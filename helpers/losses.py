@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import parallel
-from .masks import VOID
+from .core import distributed
+from .core.masks import VOID
 
 
-def ids_and_seen(target: Tensor) -> tuple[Tensor, Tensor]:
+def ids_and_valid_mask(target: Tensor) -> tuple[Tensor, Tensor]:
     """int64[B,H,W] -> ids int64[B,N] with void as 0, and f32[B,N]: 1 where the pixel counts, 0 on void."""
     ids = target.flatten(1)
-    seen = ids != VOID
-    return ids.where(seen, 0), seen.float()
+    valid_mask = ids != VOID
+    return ids.where(valid_mask, 0), valid_mask.float()
 
 
 def class_sums(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -24,16 +24,16 @@ def class_sums(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     p = soft-max of the logits, t = the target as 0/1. Taken from ids: no one-hot float image is made.
     """
     p = logits.float().softmax(1).flatten(2)  # [B,C,N]
-    ids, seen = ids_and_seen(target)
-    p_true = p.gather(1, ids[:, None]).squeeze(1) * seen  # probability of the true class, 0 on void
+    ids, valid_mask = ids_and_valid_mask(target)
+    p_true = p.gather(1, ids[:, None]).squeeze(1) * valid_mask  # probability of the true class, 0 on void
     zeros = p.new_zeros(p.shape[:2])
     overlap = zeros.scatter_add(1, ids, p_true)
-    truth = zeros.scatter_add(1, ids, seen)
-    predicted = torch.einsum("bcn,bn->bc", p, seen)
+    truth = zeros.scatter_add(1, ids, valid_mask)
+    predicted = torch.einsum("bcn,bn->bc", p, valid_mask)
     return overlap, predicted, truth
 
 
-def dice_seed(logits: Tensor, target: Tensor) -> Tensor:
+def dice_original(logits: Tensor, target: Tensor) -> Tensor:
     """The write-up's Dice -> scalar in [0, B*C]: sum over images and classes of 1 - pt / (.7 p + .3 t + 1e-7).
 
     A class that an image lacks adds 1 and no gradient; an image that is void all over adds nothing.
@@ -42,7 +42,7 @@ def dice_seed(logits: Tensor, target: Tensor) -> Tensor:
     overlap, predicted, truth = class_sums(logits, target)
     lost = 1 - overlap / (0.7 * predicted + 0.3 * truth + 1e-7)
     whole = truth.sum(1, keepdim=True) > 0
-    return parallel.pool((lost * whole).sum()[None])[0]
+    return distributed.all_reduce_sum((lost * whole).sum()[None])[0]
 
 
 def dice(logits: Tensor, target: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
 
 def ratio(lost: Tensor, count: Tensor) -> Tensor:
     """Sum and count of this process's images -> the mean over the whole batch; 0 where there is nothing to count."""
-    lost, count = parallel.pool(torch.stack((lost, count.to(lost.dtype))))
+    lost, count = distributed.all_reduce_sum(torch.stack((lost, count.to(lost.dtype))))
     return lost / count.clamp_min(1)
 
 
@@ -71,9 +71,9 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     A pixel of an eye weighs as much more than one of the background as the eye is smaller.
     """
     nll = F.cross_entropy(logits.float(), target, ignore_index=VOID, reduction="none").flatten(1)
-    ids, seen = ids_and_seen(target)
+    ids, valid_mask = ids_and_valid_mask(target)
     zeros = nll.new_zeros(logits.shape[:2])
-    total, count = zeros.scatter_add(1, ids, nll), zeros.scatter_add(1, ids, seen)
+    total, count = zeros.scatter_add(1, ids, nll), zeros.scatter_add(1, ids, valid_mask)
     return ratio((total / count.clamp_min(1)).sum(), (count > 0).sum())
 
 
@@ -101,7 +101,7 @@ def focal(logits: Tensor, target: Tensor) -> Tensor:
     return ratio(focus(nll).sum(), (target != VOID).sum())
 
 
-def focal_seed(logits: Tensor, target: Tensor) -> Tensor:
+def focal_original(logits: Tensor, target: Tensor) -> Tensor:
     """The CamVid write-up's focal loss: `focus` of the batch's mean cross-entropy -> scalar >= 0 (0 if all are void).
 
     One factor for the whole batch: it makes no pixel count more than another, but shrinks the step as the loss falls.
@@ -110,11 +110,11 @@ def focal_seed(logits: Tensor, target: Tensor) -> Tensor:
 
 
 LOSSES = {
-    "dice_seed": dice_seed,
+    "dice_original": dice_original,
     "dice": dice,
     "cross_entropy": cross_entropy,
     "balanced_cross_entropy": balanced_cross_entropy,
     "dice_ce": dice_ce,
     "focal": focal,
-    "focal_seed": focal_seed,
+    "focal_original": focal_original,
 }

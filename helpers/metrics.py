@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import catalog, env, masks
-from .errors import DataError, UNetError
+from . import catalog
+from .core import choice, env, masks
+from .core.errors import DataError, UNetError
+from .core.registry import load_dataset
 
 
 def confusion(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:
@@ -72,16 +74,16 @@ def measures(matrix: np.ndarray, dataset: catalog.Dataset) -> dict[str, float]:
     return scores(matrix, dataset) | {"mean_iou": float(mean_iou(matrix)), "accuracy": float(accuracy(matrix))} | ious
 
 
-def headline(matrices: np.ndarray, dataset: catalog.Dataset) -> np.ndarray:
+def primary_metric(matrices: np.ndarray, dataset: catalog.Dataset) -> np.ndarray:
     """The score that the dataset is judged by, float64[...] for int64[...,C,C]: of each image, say."""
-    if dataset.headline in dataset.rows:
-        return f1(matrices, dataset.rows[dataset.headline])
-    return {"mean_iou": mean_iou, "accuracy": accuracy}[dataset.headline](matrices)
+    if dataset.primary_metric in dataset.rows:
+        return f1(matrices, dataset.rows[dataset.primary_metric])
+    return {"mean_iou": mean_iou, "accuracy": accuracy}[dataset.primary_metric](matrices)
 
 
-def mean_of_parts(matrix: np.ndarray, dataset: catalog.Dataset) -> float:
+def mean_of_small_classes(matrix: np.ndarray, dataset: catalog.Dataset) -> float:
     """Mean F1 of the small parts, each for itself; parts absent from truth and prediction are left out."""
-    values = [float(f1(matrix, (part,))) for part in dataset.parts]
+    values = [float(f1(matrix, (part,))) for part in dataset.small_classes]
     return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
 
@@ -175,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     if (options.run is None) == (options.prediction is None):
         parser.error("give GT_DIR and PRED_DIR, or --run NAME")
     try:
-        dataset = catalog.dataset(options.dataset or env.chosen_dataset())
+        dataset = load_dataset(options.dataset or choice.chosen_dataset())
         if options.run:
             matrices = run_matrices(dataset, options.run, options.split)
         else:
@@ -187,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"# {dataset.name}, {what}: {len(matrices)} label maps")
     pooled = matrices.sum(0)
     print(lines(scores(pooled, dataset)))
-    print(f"mean_of_parts={mean_of_parts(pooled, dataset):.4f}")
+    print(f"mean_of_small_classes={mean_of_small_classes(pooled, dataset):.4f}")
     print(f"mean_iou={float(mean_iou(pooled)):.4f}\naccuracy={float(accuracy(pooled)):.4f}")
     return 0
 

@@ -18,9 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from . import catalog, checkpoint, env, files, masks, preprocess, unet
-from .augment import swap_table, to_float
-from .errors import DataError, UNetError
+from . import catalog, preprocess, unet
+from .augment import flip_table, to_float
+from .core import env, files, hardware, masks
+from .core.errors import DataError, UNetError
+from .core.registry import load_dataset
+from .settings import Settings
+from .training import checkpoint
 
 PRETRAINED = env.REPO / "weights" / "helen-demo.pt"  # trained by the demo run, so that 05 and 06 work before 04
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
@@ -34,10 +38,10 @@ class FromPhotos(nn.Module):
     flip: the mean of the photo's logits and of its mirror image's, these turned back, left and right classes swapped.
     """
 
-    def __init__(self, model: nn.Module, settings: catalog.Settings, dataset: catalog.Dataset, flip: bool):
+    def __init__(self, model: nn.Module, settings: Settings, dataset: catalog.Dataset, flip: bool):
         super().__init__()
         self.model, self.mean, self.std, self.flip = model, settings.mean, settings.std, flip
-        self.register_buffer("mirrored", swap_table(dataset.swaps)[: len(dataset.classes)].long())
+        self.register_buffer("mirrored", flip_table(dataset.flip_pairs)[: len(dataset.classes)].long())
 
     def forward(self, photos: Tensor) -> Tensor:
         logits = self.model(to_float(photos, self.mean, self.std))
@@ -57,10 +61,10 @@ class Segmenter:
     """
 
     def __init__(
-        self, model: unet.UNet, settings: catalog.Settings, device: torch.device | str | None = None, flip: bool = False
+        self, model: unet.UNet, settings: Settings, device: torch.device | str | None = None, flip: bool = False
     ):
-        self.device = torch.device(device or env.pick_device())
-        self.model, self.settings, self.dataset = model, settings, catalog.dataset(settings.dataset)
+        self.device = torch.device(device or hardware.pick_device())
+        self.model, self.settings, self.dataset = model, settings, load_dataset(settings.dataset)
         self.network = FromPhotos(model, settings, self.dataset, flip).eval()
         self.network.to(self.device, memory_format=torch.channels_last)
         self.about: dict = {}  # an export's own words: scores, what it was trained on, versions
@@ -124,7 +128,7 @@ def predict_files(segmenter: Segmenter, photos: dict[str, Path], out: Path, batc
     """
     names, faults = list(photos), {}
     chunks = [names[i : i + batch] for i in range(0, len(names), batch)]
-    with ThreadPoolExecutor(env.cores()) as pool, tqdm(total=len(names), desc="predict") as bar:
+    with ThreadPoolExecutor(hardware.cores()) as pool, tqdm(total=len(names), desc="predict") as bar:
         coming, leaving = [], []
         for chunk, following in zip([[], *chunks], [*chunks, []], strict=True):  # the first has only a following one
             ready = dict(zip(chunk, [future.result() for future in coming], strict=True))
@@ -255,10 +259,10 @@ def find_photos(folder: Path) -> list[Path]:
 
 def color(label_maps: list[Path], dataset: catalog.Dataset) -> None:
     """colors/<name>.png beside each label map, in the classes' colours: ids themselves look black."""
-    from . import plots  # loads matplotlib, which nothing else here needs
+    from .plots import everything  # loads matplotlib, which nothing else here needs
 
     for path in label_maps:
-        picture = plots.colorize(masks.read_label(path, len(dataset.classes)), dataset)
+        picture = everything.colorize(masks.read_label(path, len(dataset.classes)), dataset)
         with files.atomic(path.parent / "colors" / path.name) as file:
             Image.fromarray(picture).save(file, format="PNG")
 

@@ -17,8 +17,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from . import catalog, env, files, masks, parallel
-from .errors import DataError
+from .core import distributed, env, files, hardware, masks
+from .core.errors import DataError
+from .core.registry import load_dataset
 
 SPLITS = ("train", "val", "test")
 FORMAT = 1  # raised when the arrays' content changes for the same files, so that old ones are built anew
@@ -103,7 +104,7 @@ def build(dataset: str, split: str, size: Size) -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        write_arrays(work, samples, size, len(catalog.dataset(dataset).classes), split)
+        write_arrays(work, samples, size, len(load_dataset(dataset).classes), split)
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)
     except OSError as error:  # Windows does not replace what another notebook has open
@@ -119,7 +120,7 @@ def write_arrays(folder: Path, samples: list, size: Size, classes: int, title: s
     create = functools.partial(np.lib.format.open_memmap, mode="w+", dtype=np.uint8)
     images, labels = create(folder / "images.npy", shape=(*shape, 3)), create(folder / "labels.npy", shape=shape)
     work = functools.partial(convert, size=size, classes=classes)
-    with ThreadPoolExecutor(env.cores()) as pool:  # PIL lets go of the GIL while it decodes and resizes
+    with ThreadPoolExecutor(hardware.cores()) as pool:  # PIL lets go of the GIL while it decodes and resizes
         for row, (image, label) in enumerate(tqdm(pool.map(work, samples), title, len(samples))):
             images[row], labels[row] = image, label
     images.flush()
@@ -181,7 +182,7 @@ class Samples(Dataset):
         return len(self.arrays)
 
     def __getitem__(self, numbers: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-        own, counts = parallel.share(numbers)
+        own, counts = distributed.shard(numbers)
         images, labels = self.arrays.images[own], self.arrays.labels[own]
         if not counts:
             labels = np.full_like(labels, masks.VOID)

@@ -9,14 +9,16 @@ import dataclasses
 import sys
 from collections.abc import Callable
 
-from . import catalog, env, parallel, preprocess
-from .errors import UNetError
+from . import preprocess
+from .core import choice, distributed
+from .core.errors import UNetError
+from .settings import Settings, make_settings
 from .trainer import Trainer
 
 
 def changes(pairs: list[str]) -> dict:
     """['lr=5e-4', 'epochs=3'] -> {'lr': 0.0005, 'epochs': 3}, each in its field's type; UNetError names the fields."""
-    kinds = {f.name: f.type for f in dataclasses.fields(catalog.Settings)}
+    kinds = {f.name: f.type for f in dataclasses.fields(Settings)}
     found = {}
     for pair in pairs:
         name, _, text = pair.partition("=")
@@ -39,9 +41,9 @@ def convert(kind: Callable, text: str, pair: str):
         raise UNetError(f"--set {pair}: the value is not of the field's type ({kind.__name__})") from error
 
 
-def train(settings: catalog.Settings, run: str | None) -> bool:
+def train(settings: Settings, run: str | None) -> bool:
     """Train to the end, or go on to it, alone or as one of several processes -> whether it got there."""
-    arrays = parallel.in_turns(lambda: preprocess.open_arrays(settings.dataset, settings.shape))
+    arrays = distributed.local_first(lambda: preprocess.open_arrays(settings.dataset, settings.shape))
     trainer = Trainer(settings, arrays, run)
     trainer.fit(settings.epochs)
     return trainer.epoch >= settings.epochs or trainer.ended_early
@@ -58,16 +60,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting; repeatable")
     options = parser.parse_args(arguments)
     try:
-        dataset = options.dataset or env.chosen_dataset()
-        scale = options.scale or env.chosen_scale(dataset)
-        settings = catalog.settings(dataset, options.recipe, scale, **changes(options.set))
-        with parallel.processes():
+        dataset = options.dataset or choice.chosen_dataset()
+        scale = options.scale or choice.chosen_scale(dataset)
+        settings = make_settings(dataset, options.recipe, scale, **changes(options.set))
+        with distributed.process_group():
             whole = train(settings, options.run)
     except UNetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     # 130, as a shell says of what Ctrl-C ended; but torchrun would take it for a fault, and start all anew
-    return 0 if whole or parallel.launched() else 130
+    return 0 if whole or distributed.is_launched() else 130
 
 
 if __name__ == "__main__":

@@ -19,9 +19,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import catalog, checkpoint, env, feed, files, metrics, parallel, preprocess, steering, stepping, sweep, unet
+from . import batches as feed
+from . import metrics, preprocess, unet
 from .augment import Augment, halve, to_float, to_ids
-from .errors import CheckpointError, TrainingError
+from .core import choice, distributed, env, files, hardware
+from .core.errors import CheckpointError, TrainingError
+from .core.registry import load_dataset
+from .settings import Settings
+from .training import checkpoint, lr_finder, steering, stepper
 
 # A checkpoint goes on with no other network, optimizer or order of the data; all else may be changed on the way.
 FIXED = ("dataset", "size", "columns", "width", "depth", "norm", "slope", "up", "mean", "std", "optimizer", "seed")
@@ -33,7 +38,7 @@ WHOLE = "whole photos"  # the history's note where the early epochs of half size
 STOPS = ("", "epoch", "step")  # what a training may be told, the sooner the later here
 
 
-def shape(schedule: str, t: float) -> float:
+def schedule_factor(schedule: str, t: float) -> float:
     """The schedule as a pure function: progress t in [0,1] -> factor in (0,1] of the peak rate.
 
     onecycle: linear from 1/10 to 1 over the first 15 %, then a cosine down to 1/100.
@@ -52,10 +57,10 @@ def shape(schedule: str, t: float) -> float:
     return 0.01 + 0.99 * (1 + math.cos(math.pi * (t - 0.15) / 0.85)) / 2
 
 
-def run_name(settings: catalog.Settings) -> str:
-    """The name of a run unless one is given: recipe, scale, and 'sample' where the data is drawn."""
-    drawn = env.source(settings.dataset) == "sample"
-    return f"{settings.recipe}-{settings.scale}" + ("-sample" if drawn else "")
+def run_name(settings: Settings) -> str:
+    """The name of a run unless one is given: recipe, scale, and 'synthetic' where the data is drawn."""
+    drawn = choice.source(settings.dataset) == "synthetic"
+    return f"{settings.recipe}-{settings.scale}" + ("-synthetic" if drawn else "")
 
 
 class _StoppedError(Exception):
@@ -72,50 +77,50 @@ class Trainer:
 
     def __init__(
         self,
-        settings: catalog.Settings,
+        settings: Settings,
         arrays: dict[str, preprocess.Arrays],
         run: str | None = None,
         device: torch.device | str | None = None,
     ):
         self.settings, self.arrays = settings, arrays
-        self.dataset = catalog.dataset(settings.dataset)
+        self.dataset = load_dataset(settings.dataset)
         self.run = run or run_name(settings)
         self.folder = env.run_dir(settings.dataset, self.run)
-        self.device = torch.device(device or parallel.pick_device())
+        self.device = torch.device(device or distributed.pick_device())
         self.feeds = {split: feed.Feed(arrays[split], settings.batch, self.device) for split in ("train", "val")}
-        shape(settings.schedule, 0)  # an unknown name is told before training
-        self.stepper = stepping.Stepper(settings, len(self.dataset.classes), self.device)
-        self.augment = Augment(self.dataset.swaps, settings.mean, settings.std, settings.seed, settings.augment)
+        schedule_factor(settings.schedule, 0)  # an unknown name is told before training
+        self.stepper = stepper.Stepper(settings, len(self.dataset.classes), self.device)
+        self.augment = Augment(self.dataset.flip_pairs, settings.mean, settings.std, settings.seed, settings.augment)
         self.epoch, self.seen = 0, 0  # whole epochs, images of the current one
         self.loss_sum = torch.zeros((), device=self.device)  # over the images seen in this epoch
-        self.factor = 1.0  # what the reader's changes have made of the schedule
+        self.lr_scale = 1.0  # what the reader's changes have made of the schedule
         self.rows: list[dict] = []  # the history
         self.trace: list[list[float]] = []  # [epoch as a fraction, mean loss, rate] every few steps
         self.window = 0  # images since the loss was last read
         self.best = -2.0  # the best merit so far
         self.saved = -1  # the step of the newest checkpoint
         self.stamp: tuple | None = None  # last.pt as this Trainer last read or wrote it
-        self.halved = int(settings.early * settings.epochs)  # epochs, the first, at half size
+        self.halved = int(settings.half_size_fraction * settings.epochs)  # epochs, the first, at half size
         self._init_steering()
         self._check_mates()
         self._resume()
 
     def _init_steering(self) -> None:
         """What reaches a running training: all of it may be set from another thread."""
-        self.target = 0  # epochs in all, of the fit that runs
+        self.target_epoch = 0  # epochs in all, of the fit that runs
         self.stop = ""  # "step" or "epoch": after which to stop
         self.gate = steering.Gate()
-        self.mailbox = steering.Mailbox(self.folder / "control.json")
+        self.control_file = steering.ControlFile(self.folder / "control.json")
         self.signals: steering.Signals | None = None
         self.thread: threading.Thread | None = None
         self.error: Exception | None = None  # of the thread, until wait() raises it
-        self.lines: list[str] = []  # what a training in the background had to say
+        self.log_lines: list[str] = []  # what a training in the background had to say
         self.printed = 0  # how many of them wait() has printed
-        self.watchers: list[Callable[[str], None]] = []  # called with "step", "epoch", "say" or "end"
-        self.torn = False  # whether an error or a second interrupt has cut a step in two
-        self.unwritten: dict | None = None  # the row of an epoch whose files could not be written
-        self.trains_in: threading.Thread | None = None  # the thread in which fit's loop runs, if it does
-        self.speed = math.nan  # images a second, lately
+        self.watchers: list[Callable[[str], None]] = []  # called with "step", "epoch", "log" or "end"
+        self.step_interrupted = False  # whether an error or a second interrupt has cut a step in two
+        self.pending_row: dict | None = None  # the row of an epoch whose files could not be written
+        self.training_thread: threading.Thread | None = None  # the thread in which fit's loop runs, if it does
+        self.images_per_second = math.nan  # images a second, lately
         self.clock = (0.0, 0.0)  # when that was last measured, and at what progress
         self.rates: list[float] = []  # of the steps since the loss was last read
         self.looked = self.saved_at = time.monotonic()  # for control.json; a checkpoint was written
@@ -156,7 +161,7 @@ class Trainer:
     @property
     def network(self) -> unet.UNet:
         """A copy of the network to use, of one step's weights: the average if the recipe averages, else the model's."""
-        with self.gate.visit():
+        with self.gate.exclusive():
             return copy.deepcopy(self.stepper.average or self.stepper.model).eval().requires_grad_(False)
 
     # --- the learning rate ---------------------------------------------------------------------------------------
@@ -164,7 +169,11 @@ class Trainer:
     @property
     def lr(self) -> float:
         """The rate of the next step: the schedule at this place, times what the reader made of it."""
-        return self.settings.lr * self.factor * shape(self.settings.schedule, self.progress / self.settings.epochs)
+        return (
+            self.settings.lr
+            * self.lr_scale
+            * schedule_factor(self.settings.schedule, self.progress / self.settings.epochs)
+        )
 
     @lr.setter
     def lr(self, rate: float) -> None:
@@ -173,21 +182,21 @@ class Trainer:
         The state before the change is saved, so that undo() comes back to it.
         """
         rate = steering.check_rate(rate)
-        if self.torn and self.trains_in is None:
+        if self.step_interrupted and self.training_thread is None:
             self._resume()  # else the next fit would do so, and forget this
-        with self.gate.visit():
+        with self.gate.exclusive():
             if self.step not in (self.saved, 0):
                 self._try_to_save()
-            self.factor *= rate / self.lr
+            self.lr_scale *= rate / self.lr
             self._note(f"lr {rate:.2g}")
-            if self.trains_in is None and self.saved >= 0:
+            if self.training_thread is None and self.saved >= 0:
                 self._try_to_save()  # the kernel may die before the next fit
         self._notify("note")
 
-    def lr_sweep(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> sweep.Sweep:
+    def find_lr(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> lr_finder.Sweep:
         """Losses of a copy while its rate grows from low to high, and a suggestion; nothing of this training moves."""
         self._check_idle()
-        self._check_alone("lr_sweep")
+        self._check_alone("find_lr")
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             epoch = self.epoch
@@ -197,7 +206,7 @@ class Trainer:
                 epoch += 1
 
         try:
-            return sweep.run(self.stepper, batches(), low, high, steps)
+            return lr_finder.run(self.stepper, batches(), low, high, steps)
         except (RuntimeError, MemoryError) as error:
             self._raise_if_out_of_memory(error)
             raise
@@ -207,7 +216,7 @@ class Trainer:
     def fit(self, epochs: int) -> "Trainer":
         """Train until `epochs` are done in all; a first interrupt ends it between two steps, a second one raises."""
         self._begin(epochs)
-        with steering.Signals(patient=parallel.world() > 1) as signals:
+        with steering.Signals(ignore_repeat=distributed.world_size() > 1) as signals:
             self.signals = signals
             try:
                 self._train(epochs)
@@ -221,13 +230,13 @@ class Trainer:
         self._check_alone("start")
         self._begin(epochs)
         self.thread = threading.Thread(target=self._run_thread, args=(epochs,), name=f"train {self.run}", daemon=True)
-        steering.WATCHMAN.guard(self)
+        steering.SHUTDOWN.register(self)
         self.thread.start()
 
     def _begin(self, epochs: int) -> None:
         """Before a training, in the caller's thread: a pause that comes at once must find its flag untouched."""
         self._check_idle()
-        self.target, self.stop, self.lines, self.printed, self.error = epochs, "", [], 0, None
+        self.target_epoch, self.stop, self.log_lines, self.printed, self.error = epochs, "", [], 0, None
 
     def _run_thread(self, epochs: int) -> None:
         """The thread: an error is kept for wait() and told to the watchers."""
@@ -235,7 +244,7 @@ class Trainer:
             self._train(epochs)
         except Exception as error:  # whatever it is: nobody else would ever see it
             self.error = error
-            self._say(f"{type(error).__name__}: {error}")
+            self._log(f"{type(error).__name__}: {error}")
         finally:
             self.thread = None
             self._notify("end")
@@ -255,7 +264,7 @@ class Trainer:
 
     def stop_after_epoch(self) -> None:
         """Stop the training that runs when its current epoch is whole; nothing if none runs."""
-        self.stop = "epoch" if self.trains_in is not None else self.stop
+        self.stop = "epoch" if self.training_thread is not None else self.stop
 
     def wait(self) -> "Trainer":
         """Wait for the background training and print what it says; an interrupt pauses it. Raises its exception."""
@@ -274,13 +283,13 @@ class Trainer:
 
     def _print_lines(self) -> None:
         """Print what the thread has said since this was last called."""
-        while self.printed < len(self.lines):
-            print(self.lines[self.printed])
+        while self.printed < len(self.log_lines):
+            print(self.log_lines[self.printed])
             self.printed += 1
 
     def _check_idle(self) -> None:
         """TrainingError if this Trainer trains already, in the background or in another thread."""
-        if self.running or self.trains_in not in (None, threading.current_thread()):
+        if self.running or self.training_thread not in (None, threading.current_thread()):
             raise TrainingError(
                 f"run {self.run} is training in the background: press Pause or call trainer.pause() first, "
                 "or wait for its end by trainer.wait()"
@@ -289,13 +298,13 @@ class Trainer:
     @staticmethod
     def _check_alone(what: str) -> None:
         """TrainingError if several processes train together, for what is one reader's in one kernel."""
-        if parallel.world() > 1:
+        if distributed.world_size() > 1:
             raise TrainingError(f"{what} is for one process: call it without torchrun")
 
     def _check_mates(self) -> None:
         """TrainingError in all processes if another than the first has other settings or data."""
         mine = self.settings.asdict(), self._data()
-        (differ,) = parallel.agree(mine != parallel.from_first(mine))
+        (differ,) = distributed.all_reduce_max(mine != distributed.broadcast(mine))
         if differ:
             raise TrainingError("the processes of this training have other settings or data on one of the hosts: give "
                                 "each the same command, and prepare the same data there")  # fmt: skip
@@ -306,7 +315,7 @@ class Trainer:
 
         Of several processes that train together rank 0 alone writes.
         """
-        if parallel.rank() > 0:
+        if distributed.rank() > 0:
             yield
             return
         with checkpoint.explained(self.folder):
@@ -335,44 +344,44 @@ class Trainer:
             self._recover()
             if self.epoch >= epochs:
                 done = "1 epoch is" if self.epoch == 1 else f"{self.epoch} epochs are"
-                self._say(f"{done} done already; fit({self.epoch + 1}) or more goes on "
+                self._log(f"{done} done already; fit({self.epoch + 1}) or more goes on "
                           f"(helpers.train: --set epochs={self.epoch + 1})")  # fmt: skip
                 return
-            self.trains_in, self.saved_at = threading.current_thread(), time.monotonic()
+            self.training_thread, self.saved_at = threading.current_thread(), time.monotonic()
             try:
-                while self.epoch < self.target and not self._asked() and not self.ended_early:
+                while self.epoch < self.target_epoch and not self._asked() and not self.ended_early:
                     self._steer()
                     if not self._asked():
                         self._run_epoch()
                 if self.ended_early and not self._asked():
-                    self._say(f"no better epoch than {self.best_epoch} for {self.settings.patience} epochs: stopped at "
-                              f"{self.epoch}; settings.but(patience=0) would go on")  # fmt: skip
-                elif self.epoch < self.target or self.seen:
+                    self._log(f"no better epoch than {self.best_epoch} for {self.settings.patience} epochs: stopped at "
+                              f"{self.epoch}; settings.replace(patience=0) would go on")  # fmt: skip
+                elif self.epoch < self.target_epoch or self.seen:
                     self._pause_here()
             except RuntimeError as error:
                 self._raise_if_left_alone(error)
                 raise
             finally:
-                self.trains_in, self.stop = None, ""
+                self.training_thread, self.stop = None, ""
 
     def _raise_if_left_alone(self, error: RuntimeError) -> None:
         """Where another of several processes has died, in whatever step: rank 0 saves; raises TrainingError.
 
         Not on a card, where the step that waits for the dead one would have to end first.
         """
-        if not parallel.is_left_alone(error):
+        if not distributed.is_peer_lost(error):
             return
-        if parallel.rank() == 0 and self.device.type == "cpu" and not self.torn:
+        if distributed.rank() == 0 and self.device.type == "cpu" and not self.step_interrupted:
             self.save()
             # at once: torchrun's SIGTERM, which is on its way, may come before the error is printed
-            self._say(f"another process has ended; saved at step {self.saved}")
-        raise TrainingError(parallel.left_alone(error, f"Saved at step {self.saved}")) from error
+            self._log(f"another process has ended; saved at step {self.saved}")
+        raise TrainingError(distributed.peer_lost_message(error, f"Saved at step {self.saved}")) from error
 
     @property
     def best_epoch(self) -> int:
         """The epoch with the best validation score of the history as it is; 0 before the first."""
         rows = [row for row in self.rows if not row["note"]]
-        return int(max(rows, key=self._merit)["epoch"]) if rows else 0
+        return int(max(rows, key=self._monitored_score)["epoch"]) if rows else 0
 
     @property
     def ended_early(self) -> bool:
@@ -382,19 +391,19 @@ class Trainer:
 
     def _recover(self) -> None:
         """Before training: mend what an earlier cut or a full disk has left; see that there is a checkpoint."""
-        moved, torn = parallel.agree(self._look_at_last() not in (self.stamp, None), self.torn)
+        moved, torn = distributed.all_reduce_max(self._look_at_last() not in (self.stamp, None), self.step_interrupted)
         if moved:
-            self._say(f"run {self.run} was trained elsewhere since this Trainer last saw it")
+            self._log(f"run {self.run} was trained elsewhere since this Trainer last saw it")
         if (torn or moved) and not self._resume():
             raise TrainingError("the last fit was cut in the middle of its first step: make a new Trainer")
-        if self.unwritten is not None:
-            self._write_epoch(self.unwritten)
+        if self.pending_row is not None:
+            self._write_epoch(self.pending_row)
         if self.saved < 0:
             self.save()  # so that there is always a good state to go back to
 
     def _look_at_last(self) -> tuple | None:
         """What tells one last.pt from another; None if there is none, or another process's."""
-        if parallel.rank() > 0:
+        if distributed.rank() > 0:
             return None
         try:
             stat = (self.folder / "last.pt").stat()
@@ -405,20 +414,22 @@ class Trainer:
     def _pause_here(self) -> None:
         """After an interrupt, a signal or a request: save, and say how to go on."""
         self.save()
-        parallel.barrier()  # torchrun ends the rest 30 seconds after the first has left
-        how = f"start({self.target})" if self.running else f"fit({self.target})"
-        self._say(f"stopped at epoch {self.progress:.2f} (step {self.step}), saved: {how} goes on from here; "
+        distributed.barrier()  # torchrun ends the rest 30 seconds after the first has left
+        how = f"start({self.target_epoch})" if self.running else f"fit({self.target_epoch})"
+        self._log(f"stopped at epoch {self.progress:.2f} (step {self.step}), saved: {how} goes on from here; "
                   f"trainer.lr = {self.lr / 10:.1e} would lower the rate")  # fmt: skip
 
     def _asked(self) -> bool:
         """Whether to stop after this step."""
         epoch_over = self.stop == "epoch" and self.seen == 0
-        signal = self.signals and self.signals.asked and parallel.world() == 1  # several: as _steer_together agreed
+        signal = (
+            self.signals and self.signals.asked and distributed.world_size() == 1
+        )  # several: as _steer_together agreed
         return self.stop == "step" or epoch_over or bool(signal)
 
     def _steer(self) -> None:
         """Obey control.json, if there is one."""
-        if parallel.world() > 1:
+        if distributed.world_size() > 1:
             self._steer_together(True, False)
             return
         orders = self._read_orders()
@@ -429,12 +440,12 @@ class Trainer:
     def _read_orders(self) -> dict:
         """What control.json says, printed."""
         self.looked = time.monotonic()
-        orders, report = self.mailbox.read()
+        orders, report = self.control_file.read()
         if report:
-            self._say(report)
+            self._log(report)
         if orders:
             told = ", ".join(f"{key} {value}" for key, value in orders.items())
-            self._say(f"control.json: {told}")
+            self._log(f"control.json: {told}")
         return orders
 
     def _steer_together(self, look: bool, save: bool) -> bool:
@@ -442,23 +453,23 @@ class Trainer:
 
         Rank 0 reads control.json; a signal may have reached any of them.
         """
-        orders = self._read_orders() if look and parallel.rank() == 0 else {}
+        orders = self._read_orders() if look and distributed.rank() == 0 else {}
         stop = "step" if self.signals and self.signals.asked else orders.get("stop", self.stop)
-        rate, stop, save = parallel.agree(orders.get("lr", 0.0), STOPS.index(stop), save)
+        rate, stop, save = distributed.all_reduce_max(orders.get("lr", 0.0), STOPS.index(stop), save)
         if rate:
             self.lr = rate
         self.stop = STOPS[int(stop)]
         return bool(save)
 
-    def _say(self, line: str) -> None:
+    def _log(self, line: str) -> None:
         """Print in a cell; in a thread, where a print is lost, keep the line for the panel and for wait()."""
-        if parallel.rank() > 0:
+        if distributed.rank() > 0:
             return
         if threading.current_thread() is self.thread:
-            self.lines.append(line)
+            self.log_lines.append(line)
         else:
             print(line, flush=True)
-        self._notify("say")
+        self._notify("log")
 
     def _notify(self, event: str) -> None:
         """Call the watchers; one that fails is dropped, since a picture must not cost a training."""
@@ -467,7 +478,7 @@ class Trainer:
                 watcher(event)
             except Exception as error:  # a fault in drawing, whatever it is
                 self.watchers = [other for other in self.watchers if other is not watcher]
-                self._say(f"the panel is left behind ({type(error).__name__}: {error}); training goes on")
+                self._log(f"the panel is left behind ({type(error).__name__}: {error}); training goes on")
 
     # --- an epoch, a step ----------------------------------------------------------------------------------------
 
@@ -482,7 +493,7 @@ class Trainer:
         self.clock = (began, self.progress)
         batches = self._batches(self.epoch, self.seen)
         # on stdout, where the epoch's line takes its place; stderr would keep an empty one
-        if not self.running and parallel.rank() == 0:
+        if not self.running and distributed.rank() == 0:
             batches = tqdm(batches, f"epoch {self.epoch + 1}", leave=False, mininterval=1, file=sys.stdout)
         for images, labels, numbers in batches:
             self._step(images, labels, numbers)
@@ -493,7 +504,7 @@ class Trainer:
             return
         self._read_loss()
         if self.seen > first:
-            self.speed = (self.seen - first) / (time.perf_counter() - began)
+            self.images_per_second = (self.seen - first) / (time.perf_counter() - began)
         try:
             scores = self.validate(self.stepper.network)
         except _StoppedError:
@@ -509,7 +520,7 @@ class Trainer:
         if self.halved and self.progress == self.halved and not place:
             rows, columns = self.settings.shape
             self._note(WHOLE)
-            self._say(f"from here on {WHOLE}: {rows} x {columns}")
+            self._log(f"from here on {WHOLE}: {rows} x {columns}")
 
     def _step(self, images: Tensor, labels: Tensor, numbers: np.ndarray) -> None:
         """One batch, uint8[B,S,T,3] and uint8[B,S,T]: forward, backward, clip, update, average.
@@ -518,16 +529,16 @@ class Trainer:
         """
         try:
             with self.gate.step():
-                own, _ = parallel.share(numbers)
+                own, _ = distributed.shard(numbers)
                 x, target = self._prepare(images.to(self.device), labels.to(self.device), own, self.epoch)
                 loss = self.stepper.backward(x, target)
-                self.torn = True
+                self.step_interrupted = True
                 rate = self.lr
                 self.loss_sum += self.stepper.update(loss, rate, len(numbers))
                 self.seen += len(numbers)
                 self.window += len(numbers)
                 self.rates.append(rate)
-                self.torn = False
+                self.step_interrupted = False
         except (RuntimeError, MemoryError) as error:
             self._raise_if_out_of_memory(error)
             raise
@@ -548,7 +559,7 @@ class Trainer:
             self._read_loss()
         now = time.monotonic()
         look, save = now - self.looked > LOOK_EVERY, now - self.saved_at > SAVE_EVERY
-        if parallel.world() > 1:
+        if distributed.world_size() > 1:
             save = self._steer_together(look, save)
         elif look:
             self._steer()
@@ -558,7 +569,7 @@ class Trainer:
 
     def _read_loss(self) -> None:
         """A point of the trace and the speed; where a loss was not finite, back to the last checkpoint."""
-        with self.gate.visit():
+        with self.gate.exclusive():
             self._take_reading(*self.stepper.read())
 
     def _take_reading(self, loss: float, bad: int) -> None:
@@ -569,7 +580,7 @@ class Trainer:
             self._go_back(f"fp16: gradients overflow at every scale, by step {self.step} at rate {self.lr:.1e}")
         now, (then, before) = time.perf_counter(), self.clock
         if self.progress > before:
-            self.speed = (self.progress - before) * len(self.arrays["train"]) / (now - then)
+            self.images_per_second = (self.progress - before) * len(self.arrays["train"]) / (now - then)
         if self.window:
             self.trace.append([self.progress, loss / self.window, self.optimizer.param_groups[0]["lr"]])
         self.window, self.rates, self.clock = 0, [], (now, self.progress)
@@ -593,22 +604,22 @@ class Trainer:
 
     def _raise_if_out_of_memory(self, error: BaseException) -> None:
         """If it is that: save, and raise TrainingError with what to try; the weights are those of a whole step."""
-        if not stepping.is_out_of_memory(error):
+        if not stepper.is_out_of_memory(error):
             return
         fault = (str(error) or type(error).__name__).splitlines()[0]
         self._drop_memory(error)
         for split in self.feeds.values():
             split.leave_device()
-        if parallel.world() > 1:  # this process ends, and the others, which still wait for it, with it
-            raise TrainingError(f"out of memory on {self.device} after step {self.step} in process {parallel.rank()} "
+        if distributed.world_size() > 1:  # this process ends, and the others, which still wait for it, with it
+            raise TrainingError(f"out of memory on {self.device} after step {self.step} in process {distributed.rank()} "
                                 f"({fault}): give fewer images a step, --set batch=...") from None  # fmt: skip
-        if self.torn:  # it was cut in the update: to the last checkpoint
+        if self.step_interrupted:  # it was cut in the update: to the last checkpoint
             self._resume()
-        elif self.trains_in is threading.current_thread():
+        elif self.training_thread is threading.current_thread():
             self.save()
         batch, size = self.settings.batch, " x ".join(map(str, self.settings.shape))
         advice = (
-            f"try half the batch, Trainer(settings.but(batch={batch // 2}), arrays, run={self.run!r}): it goes on "
+            f"try half the batch, Trainer(settings.replace(batch={batch // 2}), arrays, run={self.run!r}): it goes on "
             "from here" if batch > 1 else "a batch of one image does not fit: take a smaller size or width"
         )  # fmt: skip
         raise TrainingError(f"out of memory on {self.device} after step {self.step}, with batch {batch} at {size} px "
@@ -619,11 +630,11 @@ class Trainer:
 
         A rate that was lowered since stays lowered, or the same rate would be tried for ever.
         """
-        lowered = self.factor
+        lowered = self.lr_scale
         if not self._resume():
             raise TrainingError(f"{fault}, before any checkpoint: make a new Trainer with a lower rate")
-        if lowered < self.factor:
-            self.factor = lowered
+        if lowered < self.lr_scale:
+            self.lr_scale = lowered
             self._note(f"lr {self.lr:.2g}")
         raise TrainingError(f"{fault}: it was left out, and training is back at the last checkpoint, epoch "
                             f"{self.progress:.2f}, step {self.step}. Set the rate lower, for example trainer.lr = "
@@ -641,9 +652,9 @@ class Trainer:
             x = to_float(images, self.settings.mean, self.settings.std)
             with self.stepper.autocast():
                 matrix += metrics.confusion(network(x).argmax(1).cpu(), labels.cpu(), classes)
-            if self.trains_in is threading.current_thread() and self._asked_within_validation():
+            if self.training_thread is threading.current_thread() and self._asked_within_validation():
                 raise _StoppedError
-        return metrics.measures(parallel.total(matrix).numpy(), self.dataset)
+        return metrics.measures(distributed.sum_on_cpu(matrix).numpy(), self.dataset)
 
     def at_size(self, images: Tensor, labels: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """uint8[B,S,T,3], uint8[B,S,T] as that epoch (from 0) sees them: halved in the early ones."""
@@ -651,7 +662,7 @@ class Trainer:
 
     def _asked_within_validation(self) -> bool:
         """_asked; several processes see a signal after the same batch."""
-        if parallel.world() > 1:
+        if distributed.world_size() > 1:
             self._steer_together(False, False)
         return self._asked()
 
@@ -659,32 +670,37 @@ class Trainer:
         """The epoch's row and line, its files; from here on the next epoch is the current one."""
         row = {
             "epoch": self.epoch + 1, "step": self.step, "loss": float(self.loss_sum) / self.seen,
-            "lr": self.optimizer.param_groups[0]["lr"], "images_per_s": self.speed,
+            "lr": self.optimizer.param_groups[0]["lr"], "images_per_s": self.images_per_second,
         } | {self.dataset.column(name): value for name, value in scores.items()} | {"note": ""}  # fmt: skip
-        with self.gate.visit():
-            self.torn = True
+        with self.gate.exclusive():
+            self.step_interrupted = True
             self.rows.append(row)
-            self.epoch, self.seen, self.unwritten = self.epoch + 1, 0, row
+            self.epoch, self.seen, self.pending_row = self.epoch + 1, 0, row
             self.loss_sum.zero_()
-            self.torn = False
+            self.step_interrupted = False
         self._write_epoch(row)
-        parts = {self.dataset.classes[i]: row[f"f1_{self.dataset.classes[i]}"] for i in self.dataset.parts}
+        parts = {self.dataset.classes[i]: row[f"f1_{self.dataset.classes[i]}"] for i in self.dataset.small_classes}
         weakest = min(parts, key=lambda name: -1.0 if math.isnan(parts[name]) else parts[name])
-        speed = "" if math.isnan(self.speed) else f"  {self.speed:.0f} images/s"
-        left, headline = round((self.target - self.epoch) * seconds), row[self.dataset.column(self.dataset.headline)]
-        named = "F1" if self.dataset.headline in self.dataset.rows else self.dataset.headline.replace("_", " ")
-        self._say(f"epoch {self.epoch:3}/{self.target}  loss {row['loss']:.3f}  val {named} {headline:.3f} (weakest "
+        speed = "" if math.isnan(self.images_per_second) else f"  {self.images_per_second:.0f} images/s"
+        left, primary_metric = (
+            round((self.target_epoch - self.epoch) * seconds),
+            row[self.dataset.column(self.dataset.primary_metric)],
+        )
+        named = (
+            "F1" if self.dataset.primary_metric in self.dataset.rows else self.dataset.primary_metric.replace("_", " ")
+        )
+        self._log(f"epoch {self.epoch:3}/{self.target_epoch}  loss {row['loss']:.3f}  val {named} {primary_metric:.3f} (weakest "
                   f"{weakest} {parts[weakest]:.2f})  lr {row['lr']:.1e}{speed}  "
                   f"{left // 60}:{left % 60:02} left")  # fmt: skip
         self._notify("epoch")
 
     def _write_epoch(self, row: dict) -> None:
         """best.pt where the epoch is the best so far, the checkpoint, the history."""
-        before, merit = self.best, self._merit(row)
+        before, merit = self.best, self._monitored_score(row)
         self._check_good()
         try:
             if merit > before:
-                if parallel.rank() == 0:
+                if distributed.rank() == 0:
                     with checkpoint.explained(self.folder / "best.pt"):
                         checkpoint.write_export(self.folder / "best.pt", *self._export_parts(row))
                 self.best = merit
@@ -692,19 +708,21 @@ class Trainer:
         except BaseException:
             self.best = before  # it is tried again
             raise
-        self.unwritten = None
+        self.pending_row = None
 
-    def _merit(self, row: dict) -> float:
-        """By which the best epoch is chosen: the headline score, just below 0 where it is not defined.
+    def _monitored_score(self, row: dict) -> float:
+        """By which the best epoch is chosen: the primary_metric score, just below 0 where it is not defined.
 
         Any epoch that saw whole photos is better than every early one, whose score is of halved photos.
         """
-        score = row[self.dataset.column(self.dataset.headline)]
+        score = row[self.dataset.column(self.dataset.primary_metric)]
         return (-0.5 if math.isnan(score) else score) - (row["epoch"] <= self.halved)
 
     def _note(self, text: str) -> None:
         """A row of its own for what the reader changed, at this very place."""
-        blank = dict.fromkeys(self.rows[-1] if self.rows else {self.dataset.column(self.dataset.headline): 0}, math.nan)
+        blank = dict.fromkeys(
+            self.rows[-1] if self.rows else {self.dataset.column(self.dataset.primary_metric): 0}, math.nan
+        )
         now = {"epoch": self.progress, "step": self.step, "lr": self.lr, "loss": math.nan, "note": text}
         self.rows.append(blank | now)
 
@@ -713,13 +731,13 @@ class Trainer:
 
         best: keep it as best_state.pt too. CheckpointError if the disk is full: all earlier files are as they were.
         """
-        with self.gate.visit():
+        with self.gate.exclusive():
             self._check_good()
             moved = self.step != self.saved  # else previous.pt would be a second copy of the same step
-            if parallel.rank() == 0:
+            if distributed.rank() == 0:
                 checkpoint.save(self.folder / "last.pt", self._state(), best, rotate and moved)
             self.saved, self.saved_at, self.stamp = self.step, time.monotonic(), self._look_at_last()
-            if parallel.rank() == 0:
+            if distributed.rank() == 0:
                 with checkpoint.explained(self.folder / "history.csv"):
                     files.write_atomic(self.folder / "history.csv", self._history_csv().encode())
 
@@ -728,22 +746,22 @@ class Trainer:
 
         CheckpointError in another thread than the training's, which goes back by itself.
         """
-        if self.torn:
+        if self.step_interrupted:
             raise CheckpointError("not saved: the last step was cut in two; fit goes back to the last checkpoint first")
         if (bad := self.stepper.read_bad()) < 0 and self.stepper.is_finite():
             return
-        if self.trains_in not in (None, threading.current_thread()):
+        if self.training_thread not in (None, threading.current_thread()):
             raise CheckpointError(f"not saved: {self._fault(bad)}; the training that runs will find it and stop")
         self._go_back(self._fault(bad))
 
     def _try_to_save(self) -> None:
         """Save; a full disk is told and changes nothing. Not over a checkpoint that another Trainer has written."""
-        if self.trains_in is None and self._look_at_last() not in (self.stamp, None):
+        if self.training_thread is None and self._look_at_last() not in (self.stamp, None):
             return
         try:
             self.save()
         except CheckpointError as error:
-            self._say(str(error))
+            self._log(str(error))
 
     def _state(self) -> dict:
         """All that a run is, as tensors and plain values.
@@ -753,8 +771,8 @@ class Trainer:
         """
         return {
             "format": FORMAT, "settings": self.settings.asdict(), "classes": list(self.dataset.classes),
-            "versions": env.versions(), "data": self._data(), "epoch": self.epoch, "seen": self.seen,
-            "loss_sum": float(self.loss_sum), "factor": self.factor, "history": self.rows, "trace": self.trace,
+            "versions": hardware.versions(), "data": self._data(), "epoch": self.epoch, "seen": self.seen,
+            "loss_sum": float(self.loss_sum), "lr_scale": self.lr_scale, "history": self.rows, "trace": self.trace,
             "window_images": self.window, "best": self.best, "halved": self.halved,
         } | self.stepper.state()  # fmt: skip
 
@@ -773,36 +791,38 @@ class Trainer:
 
     def _resume(self) -> bool:
         """Go on from the run's newest readable checkpoint; False if it has none."""
-        found = parallel.from_first(checkpoint.latest(self.folder) if parallel.rank() == 0 else None)
+        found = distributed.broadcast(checkpoint.latest(self.folder) if distributed.rank() == 0 else None)
         if found is None:
             return False
         state, line = found
         self._restore(state)
         self.stamp = self._look_at_last()
-        self._say(f"run {self.run}: {line}, epoch {self.progress:.2f} (step {self.step})")
+        self._log(f"run {self.run}: {line}, epoch {self.progress:.2f} (step {self.step})")
         self._tell_changes(state["settings"])
         return True
 
     def _restore(self, state: dict) -> None:
         """Take over a checkpoint's state; CheckpointError if it is another network's, or made on other data."""
         self._check_fits(state)
-        with self.gate.visit():
-            self.torn = True  # until all of it is taken over
+        with self.gate.exclusive():
+            self.step_interrupted = True  # until all of it is taken over
             try:
                 self._take_over(state)
             except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
                 raise CheckpointError(f"{env.shown(self.folder)}: the checkpoint has other parts ({error!r:.200}): "
                                       "give the run another name") from error  # fmt: skip
-            self.torn, self.unwritten = False, None
+            self.step_interrupted, self.pending_row = False, None
 
     def _take_over(self, state: dict) -> None:
         """Weights, place, history and the rest of a checkpoint's state."""
         self.stepper.load(state)
         self.epoch, self.seen, self.saved = state["epoch"], state["seen"], state["step"]
         self.loss_sum.fill_(state["loss_sum"])
-        self.factor, self.rows, self.trace = state["factor"], state["history"], state["trace"]
+        self.lr_scale, self.rows, self.trace = state["lr_scale"], state["history"], state["trace"]
         self.window, self.rates = state["window_images"], []
-        if self.epoch >= state.get("halved", 0) and self.settings.early == state["settings"].get("early", 0.0):
+        if self.epoch >= state.get("halved", 0) and self.settings.half_size_fraction == state["settings"].get(
+            "half_size_fraction", 0.0
+        ):
             self.halved = state.get("halved", 0)  # whole photos stay whole, whatever became of the number of epochs
         self.best = max(self.best, state["best"])  # best.pt holds the best, whatever was undone since
 
@@ -839,12 +859,12 @@ class Trainer:
         now = self.settings.asdict()
         changed = [f"{k} {then[k]} -> {now[k]}" for k in now if k in then and k != "recipe" and then[k] != now[k]]
         if then["lr"] != now["lr"]:
-            self.factor = 1.0  # a peak rate that was edited is meant as it stands, not scaled by earlier changes
-        elif self.factor != 1.0:  # a rate that was set by hand stays what it is when the schedule is stretched
-            was = shape(then["schedule"], self.progress / then["epochs"])
-            self.factor *= was / shape(now["schedule"], self.progress / now["epochs"])
+            self.lr_scale = 1.0  # a peak rate that was edited is meant as it stands, not scaled by earlier changes
+        elif self.lr_scale != 1.0:  # a rate that was set by hand stays what it is when the schedule is stretched
+            was = schedule_factor(then["schedule"], self.progress / then["epochs"])
+            self.lr_scale *= was / schedule_factor(now["schedule"], self.progress / now["epochs"])
         if changed:
-            self._say(f"goes on with other settings: {', '.join(changed)}; rate of the next step {self.lr:.1e}")
+            self._log(f"goes on with other settings: {', '.join(changed)}; rate of the next step {self.lr:.1e}")
             self._note(", ".join(changed))
 
     def _check_fits(self, state: dict) -> None:
@@ -867,16 +887,16 @@ class Trainer:
         """What an export says of these weights: weights, settings, scores, data."""
         names = {self.dataset.column(name): name for name in (*self.dataset.rows, "mean_iou", "accuracy")}
         scores = {name: row[column] for column, name in names.items() if column in row}
-        images, source = len(self.arrays["train"]), env.source(self.dataset.name)
+        images, source = len(self.arrays["train"]), choice.source(self.dataset.name)
         what = f"{self.dataset.title}, {source}, {images} images, epoch {row['epoch']}"
         return self.stepper.network.state_dict(), self._settings_of(row["epoch"]), scores, what
 
-    def _settings_of(self, epoch: int) -> catalog.Settings:
+    def _settings_of(self, epoch: int) -> Settings:
         """The settings by which an epoch's weights are used: of an early one at the half size that they know."""
         if epoch > self.halved:
             return self.settings
         rows, columns = (side // 2 for side in (self.settings.size, self.settings.columns))
-        return self.settings.but(size=rows, columns=columns, early=0.0)
+        return self.settings.replace(size=rows, columns=columns, half_size_fraction=0.0)
 
     def export(self, path: Path) -> None:
         """Write the weights of the best epoch by validation as one file that predict.load takes anywhere."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .errors import UNetError
+from .core.errors import UNetError
 
 NORMS = {"batch": nn.BatchNorm2d, "none": nn.Identity}
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import augment, catalog, files, masks
+from helpers import augment
+from helpers.core import files, masks
+from helpers.core.registry import load_dataset
 
-HELEN = catalog.dataset("helen")
-TABLE = augment.swap_table(HELEN.swaps)
+HELEN = load_dataset("helen")
+TABLE = augment.flip_table(HELEN.flip_pairs)
 
 
 def batch(count=4, size=32, seed=0):
@@ -37,7 +39,7 @@ def test_flip_swaps_left_and_right_ids_and_nothing_else():
 def is_viewer_left(label):
     """Whether each left id lies to the left of its right partner, where both are seen."""
     columns = np.arange(label.shape[1])
-    for left, right in HELEN.swaps:
+    for left, right in HELEN.flip_pairs:
         if (label == left).any() and (label == right).any():
             yield (columns * (label == left)).sum() / (label == left).sum() < (columns * (label == right)).sum() / (
                 label == right
@@ -113,7 +115,7 @@ def test_random_numbers_are_uniform_and_depend_on_each_of_their_three():
 
 def test_a_sample_is_changed_alike_in_any_batch():
     images, labels = batch(4)
-    change = augment.Augment(HELEN.swaps, 0.5, 0.25, seed=3)
+    change = augment.Augment(HELEN.flip_pairs, 0.5, 0.25, seed=3)
     x, y = change(images, labels, np.array([7, 8, 9, 10]), epoch=2)
     one_x, one_y = change(images[2:3], labels[2:3], np.array([9]), epoch=2)
     torch.testing.assert_close(one_x[0], x[2])
@@ -122,7 +124,7 @@ def test_a_sample_is_changed_alike_in_any_batch():
 
 
 def test_augment_gives_what_the_network_takes():
-    x, y = augment.Augment(HELEN.swaps, 0.5, 0.25, seed=0)(*batch(8), np.arange(8), epoch=0)
+    x, y = augment.Augment(HELEN.flip_pairs, 0.5, 0.25, seed=0)(*batch(8), np.arange(8), epoch=0)
     assert x.shape == (8, 3, 32, 32) and x.dtype == torch.float32 and y.dtype == torch.int64
     assert -2 <= x.min() and x.max() <= 2
     assert set(y.unique().tolist()) <= {*range(11), 255}
@@ -131,7 +133,7 @@ def test_augment_gives_what_the_network_takes():
 def test_about_half_of_the_samples_are_mirrored():
     labels = torch.zeros(200, 16, 16, dtype=torch.uint8)
     labels[:, :, :8] = 2  # left brow in the left half
-    _, y = augment.Augment(HELEN.swaps, 0, 1, 0)(
+    _, y = augment.Augment(HELEN.flip_pairs, 0, 1, 0)(
         torch.zeros(200, 16, 16, 3, dtype=torch.uint8), labels, np.arange(200), 0
     )
     right_brow = (y == 3).flatten(1).any(1)
@@ -148,7 +150,7 @@ def test_recolor_stays_in_range(value):
 def test_strength_scales_how_far_not_whether_it_is_mirrored():
     """At strength 0.5 a turn is half as far; at 0 only the flip remains, to the last bit."""
     images, labels = batch(16)
-    none = augment.Augment(HELEN.swaps, 0, 1, 4, strength=0.0)(images, labels, np.arange(16), 1)
+    none = augment.Augment(HELEN.flip_pairs, 0, 1, 4, strength=0.0)(images, labels, np.arange(16), 1)
     mirrored = augment.uniform(4, 1, np.arange(16), 10)[:, 9] < 0.5
     flipped, swapped = augment.flip(images, labels, TABLE)
     assert 0 < mirrored.sum() < 16

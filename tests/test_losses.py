@@ -28,14 +28,14 @@ def test_dice_by_hand():
 
 def test_the_seed_s_dice_by_hand():
     expected = (1 - 0.75 / (0.7 * 1.25 + 0.3)) + (1 - 0.5 / (0.7 * 0.75 + 0.3))
-    assert losses.dice_seed(LOGITS, TARGET).item() == pytest.approx(expected, abs=1e-5)
+    assert losses.dice_original(LOGITS, TARGET).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_seed_s_dice_sums_over_images_and_absent_classes_add_one():
     logits = torch.full((3, 4, 8, 8), -20.0)
     logits[:, 0] = 20.0
     target = torch.zeros(3, 8, 8, dtype=torch.int64)
-    assert losses.dice_seed(logits, target).item() == pytest.approx(3 * 3, abs=1e-4)  # 3 images x 3 absent classes
+    assert losses.dice_original(logits, target).item() == pytest.approx(3 * 3, abs=1e-4)  # 3 images x 3 absent classes
 
 
 def test_dice_leaves_absent_classes_out():
@@ -98,13 +98,13 @@ def test_focal_by_hand():
 def test_the_camvid_write_up_s_focal_by_hand():
     """CE = (ln 4/3 + ln 2) / 2 = ln(8/3) / 2 over the batch, so exp(-CE) = sqrt(3/8): one weight for all."""
     expected = 0.8 * (1 - math.sqrt(3 / 8)) ** 2 * math.log(8 / 3) / 2
-    assert losses.focal_seed(LOGITS, TARGET).item() == pytest.approx(expected, rel=1e-6)
-    assert losses.focal_seed(*with_void()).item() == pytest.approx(expected, rel=1e-6)
+    assert losses.focal_original(LOGITS, TARGET).item() == pytest.approx(expected, rel=1e-6)
+    assert losses.focal_original(*with_void()).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_two_focal_losses_agree_where_all_pixels_are_alike():
     logits, target = LOGITS[..., :1].expand(2, 2, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64)
-    torch.testing.assert_close(losses.focal(logits, target), losses.focal_seed(logits, target))
+    torch.testing.assert_close(losses.focal(logits, target), losses.focal_original(logits, target))
 
 
 def test_focal_keeps_its_digits_where_a_pixel_is_nearly_right():
@@ -113,7 +113,7 @@ def test_focal_keeps_its_digits_where_a_pixel_is_nearly_right():
     assert losses.focus(ce).item() == pytest.approx(0.8 * math.expm1(-ce.item()) ** 2 * ce.item(), rel=1e-6, abs=0)
 
 
-@pytest.mark.parametrize("name", ["focal", "focal_seed"])
+@pytest.mark.parametrize("name", ["focal", "focal_original"])
 @pytest.mark.parametrize(("size", "expected"), [(-1e4, 0.8 * 1e4), (1e4, 0.0), (-1e30, 0.8 * 1e30), (1e30, 0.0)])
 def test_focal_of_extreme_logits_is_finite(name, size, expected):
     """Logits 0 and size, the truth the second: CE is -size where size is far below 0, and 0 far above."""
@@ -146,7 +146,7 @@ def test_all_void_is_finite_and_moves_nothing(name):
     assert loss == 0
 
 
-@pytest.mark.parametrize("name", ["dice", "dice_seed", "dice_ce", "focal", "focal_seed"])
+@pytest.mark.parametrize("name", ["dice", "dice_original", "dice_ce", "focal", "focal_original"])
 def test_gradients_are_right(name):
     logits = torch.randn(2, 3, 3, 4, dtype=torch.float64, requires_grad=True)
     target = torch.randint(0, 3, (2, 3, 4))

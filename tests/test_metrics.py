@@ -7,12 +7,19 @@ import pytest
 import torch
 from sklearn import metrics as oracle
 
-from helpers import catalog, env, masks, metrics
-from helpers.errors import DataError
+from helpers import metrics
+from helpers.core import choice, masks
+from helpers.core.errors import DataError
+from helpers.core.registry import load_dataset
 
-HELEN = catalog.dataset("helen")
+HELEN = load_dataset("helen")
 SMALL = dataclasses.replace(
-    HELEN, classes=("bg", "a", "b"), colors=HELEN.colors[:3], swaps=((1, 2),), groups={"ab": (1, 2)}, parts=(1, 2)
+    HELEN,
+    classes=("bg", "a", "b"),
+    colors=HELEN.colors[:3],
+    flip_pairs=((1, 2),),
+    groups={"ab": (1, 2)},
+    small_classes=(1, 2),
 )
 TRUTH = torch.tensor([[0, 0, 1, 1], [0, 2, 2, 255]])
 PREDICTION = torch.tensor([[0, 1, 1, 2], [0, 2, 1, 0]])
@@ -28,13 +35,13 @@ def test_f1_by_hand():
     """bg: 2*2/(3+2); a: 2*1/(2+3); b: 2*1/(2+2); a or b, a taken for b being right: 2*4/(4+5)."""
     table = metrics.scores(np.array(MATRIX), SMALL)
     assert table == pytest.approx({"bg": 4 / 5, "a": 2 / 5, "b": 1 / 2, "ab": 8 / 9})
-    assert metrics.mean_of_parts(np.array(MATRIX), SMALL) == pytest.approx((2 / 5 + 1 / 2) / 2)
+    assert metrics.mean_of_small_classes(np.array(MATRIX), SMALL) == pytest.approx((2 / 5 + 1 / 2) / 2)
 
 
 def test_absent_is_nan_and_predicted_but_absent_is_zero():
     table = metrics.scores(np.array([[5, 1, 0], [0, 0, 0], [0, 0, 0]]), SMALL)
     assert table["a"] == 0 and np.isnan(table["b"]) and table["ab"] == 0
-    assert metrics.mean_of_parts(np.array([[5, 1, 0], [0, 0, 0], [0, 0, 0]]), SMALL) == 0
+    assert metrics.mean_of_small_classes(np.array([[5, 1, 0], [0, 0, 0], [0, 0, 0]]), SMALL) == 0
 
 
 def test_against_scikit_learn():
@@ -101,7 +108,7 @@ def test_the_command_prints_the_same_lines(tmp_path, capsys):
 
 def test_the_command_scores_the_dataset_that_was_prepared(tmp_path, capsys):
     """As helpers.train does: after CamVid was prepared, its classes; a folder that is not there is named."""
-    env.write_choice("camvid", "release", "smoke")
+    choice.write_choice("camvid", "release", "smoke")
     assert metrics.main(folders(tmp_path, [[0, 1]], [[0, 1]])) == 0
     assert capsys.readouterr().out.splitlines()[:2] == ["# camvid, pred: 1 label maps", "f1_Sky=1.0000"]
     assert metrics.main([str(tmp_path / "nowhere"), str(tmp_path / "pred")]) == 1
@@ -152,12 +159,12 @@ def test_nothing_seen_is_nan():
 
 @pytest.mark.parametrize("name", ["helen", "camvid", "pets", "cityscapes"])
 def test_the_headline_of_each_image_is_what_the_dataset_is_judged_by(name):
-    dataset = catalog.dataset(name)
+    dataset = load_dataset(name)
     classes = len(dataset.classes)
     matrices = np.random.default_rng(0).integers(1, 50, (3, classes, classes))
-    each = metrics.headline(matrices, dataset)
+    each = metrics.primary_metric(matrices, dataset)
     for value, matrix in zip(each, matrices, strict=True):
-        assert value == metrics.measures(matrix, dataset)[dataset.headline]
+        assert value == metrics.measures(matrix, dataset)[dataset.primary_metric]
     assert set(metrics.measures(matrices[0], dataset)) == {
         *dataset.rows, "mean_iou", "accuracy", *(f"iou_{c}" for c in dataset.classes)
     }  # fmt: skip

@@ -14,8 +14,13 @@ import tiny
 import torch
 from PIL import Image
 
-from helpers import augment, catalog, checkpoint, controls, files, masks, predict, preprocess, unet
-from helpers.errors import DataError, UNetError
+from helpers import augment, predict, preprocess, unet
+from helpers.core import files, masks
+from helpers.core.errors import DataError, UNetError
+from helpers.core.registry import load_dataset
+from helpers.settings import make_settings
+from helpers.training import checkpoint
+from helpers.widgets import panel
 
 
 @torch.no_grad()
@@ -294,11 +299,11 @@ class Ruler(torch.nn.Module):
 @pytest.mark.parametrize("dataset", ["helen", "pets"])
 def test_the_mirror_image_s_columns_and_classes_are_turned_back(dataset):
     """pets has no left and right: only its columns are turned."""
-    settings = catalog.settings(dataset, "tuned", "smoke", size=16, columns=24, depth=2, mean=0.0, std=1.0)
-    row = catalog.dataset(dataset)
+    settings = make_settings(dataset, "tuned", "smoke", size=16, columns=24, depth=2, mean=0.0, std=1.0)
+    row = load_dataset(dataset)
     image = np.random.default_rng(0).choice([0, 255], (16, 24, 3)).astype(np.uint8)
     logits = predict.Segmenter(Ruler(len(row.classes)), settings, "cpu", flip=True).logits([image])
-    partner = {a: b for pair in row.swaps for a, b in (pair, pair[::-1])}
+    partner = {a: b for pair in row.flip_pairs for a, b in (pair, pair[::-1])}
     expected = [50.0 * (c + partner.get(c, c)) + image[..., 0] / 255 + 500 * 23 for c in range(len(row.classes))]
     assert (logits[0].numpy() == np.stack(expected)).all()
     assert len(partner) == (4 if dataset == "helen" else 0)
@@ -310,7 +315,7 @@ def test_with_flip_a_mirrored_photo_gets_the_mirrored_label_map(columns):
     once, twice = (segmenter_of(flip, columns=columns) for flip in (False, True))
     image = photo(32, columns or 32, 1)
     mirrored = np.ascontiguousarray(image[:, ::-1])
-    table = augment.swap_table(once.dataset.swaps)
+    table = augment.flip_table(once.dataset.flip_pairs)
 
     def expected(segmenter):
         label = torch.from_numpy(segmenter.predict([image])[0])[None]
@@ -412,8 +417,8 @@ def test_the_command_does_one_thing(arguments, capsys):
 
 def test_the_upload_widget_takes_both_forms_of_value(parser):
     entry = {"name": "x.png", "content": memoryview(b"123")}
-    assert controls.uploaded((entry,)) == controls.uploaded({"x.png": entry}) == [b"123"]
-    box = controls.upload(parser)
+    assert panel.uploaded((entry,)) == panel.uploaded({"x.png": entry}) == [b"123"]
+    box = panel.upload(parser)
     button, message, picture = box.children
     button.notify_change({"name": "value", "old": (), "new": (entry,), "owner": button, "type": "change"})
     assert "cannot be read as a photo" in message.value and not picture.value

@@ -10,8 +10,9 @@ import tiny
 import torch
 from PIL import Image
 
-from helpers import env, files, masks, preprocess
-from helpers.errors import DataError
+from helpers import preprocess
+from helpers.core import env, files, masks
+from helpers.core.errors import DataError
 
 
 @pytest.fixture

@@ -10,9 +10,13 @@ import pytest
 import tiny
 import torch
 
-from helpers import catalog, env, losses, predict, preprocess, samples, stepping, trainer
-from helpers.errors import CheckpointError, TrainingError, UNetError
-from helpers.steering import Signals
+from helpers import catalog, losses, predict, preprocess, trainer
+from helpers.core import env
+from helpers.core.errors import CheckpointError, TrainingError, UNetError
+from helpers.settings import ORIGINAL
+from helpers.synthetic import faces as samples
+from helpers.training import stepper
+from helpers.training.steering import Signals
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def test_four_faces_are_memorised_in_every_class():
     images = np.stack([preprocess.resize_photo(image, 64) for image, _ in faces])
     labels = np.stack([preprocess.resize_label(label, 64) for _, label in faces])
     four = preprocess.Arrays(images, labels, list(map(str, seeds)), "four")
-    settings = tiny.settings(size=64, width=12, depth=3, augment=0.0, average=0.0, epochs=240, lr=4e-3)
+    settings = tiny.settings(size=64, width=12, depth=3, augment=0.0, ema_decay=0.0, epochs=240, lr=4e-3)
     one = trainer.Trainer(settings, {"train": four, "val": four}, "four", "cpu")
     one.validate = lambda network: {"overall": 0.0, **dict.fromkeys(one.dataset.classes, 0.0)}  # once, at the end
     one.save = lambda *rest: None
@@ -111,17 +115,25 @@ def test_a_second_interrupt_raises():
 
 
 def test_the_schedules_by_hand():
-    assert [trainer.shape("steps", t) for t in (0, 0.49, 0.5, 0.74, 0.75, 1, 2)] == [1, 1, 0.1, 0.1, 0.01, 0.01, 0.01]
-    assert [trainer.shape("onecycle", t) for t in (0, 0.15, 1, 1.5)] == pytest.approx([0.1, 1, 0.01, 0.01])
-    assert trainer.shape("onecycle", 0.575) == pytest.approx((1 + 0.01) / 2)  # half of the cosine
+    assert [trainer.schedule_factor("steps", t) for t in (0, 0.49, 0.5, 0.74, 0.75, 1, 2)] == [
+        1,
+        1,
+        0.1,
+        0.1,
+        0.01,
+        0.01,
+        0.01,
+    ]
+    assert [trainer.schedule_factor("onecycle", t) for t in (0, 0.15, 1, 1.5)] == pytest.approx([0.1, 1, 0.01, 0.01])
+    assert trainer.schedule_factor("onecycle", 0.575) == pytest.approx((1 + 0.01) / 2)  # half of the cosine
     with pytest.raises(TrainingError, match="no schedule"):
-        trainer.shape("cosine", 0.5)
+        trainer.schedule_factor("cosine", 0.5)
 
 
 def test_setting_the_rate_makes_it_exactly_that_and_scales_the_rest(arrays):
     one = make(arrays, epochs=4)
     one.fit(2)
-    ahead = [4e-3 * 0 + one.settings.lr * trainer.shape("onecycle", t) for t in (0.5, 0.75)]
+    ahead = [4e-3 * 0 + one.settings.lr * trainer.schedule_factor("onecycle", t) for t in (0.5, 0.75)]
     assert one.lr == pytest.approx(ahead[0])
     one.lr = 1e-5
     assert one.lr == pytest.approx(1e-5)
@@ -192,7 +204,7 @@ def test_after_a_cut_the_next_fit_goes_back_to_the_checkpoint(arrays, monkeypatc
         def cut(*rest):
             raise KeyboardInterrupt
 
-        where = (trainer.Trainer, "validate") if when == "validate" else (stepping.Stepper, "_update_average")
+        where = (trainer.Trainer, "validate") if when == "validate" else (stepper.Stepper, "_update_average")
         patch.setattr(*where, cut)
         with pytest.raises(KeyboardInterrupt):
             one.fit(3)
@@ -235,7 +247,7 @@ def test_unknown_names_list_the_known(arrays, change):
         make(arrays, **change)
 
 
-@pytest.mark.parametrize("change", [{"lr": 0}, {"batch": 0}, {"size": 2}, {"seed": -1}, {"average": 1}])
+@pytest.mark.parametrize("change", [{"lr": 0}, {"batch": 0}, {"size": 2}, {"seed": -1}, {"ema_decay": 1}])
 def test_impossible_settings_are_refused(change):
     with pytest.raises(UNetError, match="settings: "):
         tiny.settings(**change)
@@ -272,7 +284,7 @@ def test_the_reader_s_random_numbers_are_left_alone(arrays):
 
 
 def test_the_seed_recipe_trains(arrays):
-    settings = tiny.settings().but(**trainer.catalog.SEED)
+    settings = tiny.settings().replace(**ORIGINAL)
     one = trainer.Trainer(settings, arrays, "seed", "cpu").fit(2)
     assert one.average is None and math.isfinite(one.history[-1]["loss"])
 
@@ -287,7 +299,7 @@ def test_validation_counts_every_image_once(arrays):
 
 
 def test_the_average_of_the_weights_by_hand(arrays):
-    one = make(arrays, average=0.5)
+    one = make(arrays, ema_decay=0.5)
     start = one.model.out.bias.detach().clone()
     batch = next(iter(preprocess.loader(arrays["train"], 4, seed=0)))
     one._step(*batch)
@@ -326,21 +338,30 @@ def sides(one, epochs, monkeypatch):
     return list(seen.values())
 
 
-@pytest.mark.parametrize(("early", "epochs", "halves"), [(0.0, 4, 0), (0.5, 4, 2), (0.9, 4, 3), (0.75, 2, 1)])
-def test_the_first_epochs_see_half_and_the_last_whole_photos(arrays, monkeypatch, early, epochs, halves):
-    one = make(arrays, f"{early}", epochs=epochs, early=early)
+@pytest.mark.parametrize(
+    ("half_size_fraction", "epochs", "halves"), [(0.0, 4, 0), (0.5, 4, 2), (0.9, 4, 3), (0.75, 2, 1)]
+)
+def test_the_first_epochs_see_half_and_the_last_whole_photos(arrays, monkeypatch, half_size_fraction, epochs, halves):
+    one = make(arrays, f"{half_size_fraction}", epochs=epochs, half_size_fraction=half_size_fraction)
     assert sides(one, epochs, monkeypatch) == [16] * halves + [32] * (epochs - halves)
 
 
 def test_whole_photos_stay_whole_when_the_epochs_are_edited(arrays, monkeypatch):
     """Half of 4 epochs are early; stretched to 12 after the third, the fourth is no early one again."""
-    make(arrays, epochs=4, early=0.5).fit(3)
-    one = make(arrays, epochs=12, early=0.5)
+    make(arrays, epochs=4, half_size_fraction=0.5).fit(3)
+    one = make(arrays, epochs=12, half_size_fraction=0.5)
     assert sides(one, 5, monkeypatch) == [32, 32]
-    assert sides(make(arrays, epochs=12, early=0.5), 7, monkeypatch) == [32, 32]  # nor from a checkpoint made since
-    make(arrays, "b", epochs=4, early=0.5).fit(1)
-    assert sides(make(arrays, "b", epochs=12, early=0.5), 7, monkeypatch) == [16] * 5 + [32]  # within them it stretches
-    assert sides(make(arrays, "b", epochs=12, early=0.8), 8, monkeypatch) == [16]  # what was asked for by name holds
+    assert sides(make(arrays, epochs=12, half_size_fraction=0.5), 7, monkeypatch) == [
+        32,
+        32,
+    ]  # nor from a checkpoint made since
+    make(arrays, "b", epochs=4, half_size_fraction=0.5).fit(1)
+    assert sides(make(arrays, "b", epochs=12, half_size_fraction=0.5), 7, monkeypatch) == [16] * 5 + [
+        32
+    ]  # within them it stretches
+    assert sides(make(arrays, "b", epochs=12, half_size_fraction=0.8), 8, monkeypatch) == [
+        16
+    ]  # what was asked for by name holds
 
 
 def test_early_epochs_are_judged_at_half_size_and_never_the_best_once_one_has_seen_whole_photos(arrays, monkeypatch):
@@ -352,11 +373,11 @@ def test_early_epochs_are_judged_at_half_size_and_never_the_best_once_one_has_se
     )
     measures = trainer.metrics.measures
     monkeypatch.setattr(trainer.metrics, "measures", lambda *rest: measures(*rest) | dict.fromkeys(names, next(scores)))
-    one = make(arrays, epochs=4, early=0.5)
+    one = make(arrays, epochs=4, half_size_fraction=0.5)
     one.fit(2)
     assert one.best_epoch == 1 and set(sizes) == {16}
     half = predict.load(one.folder / "best.pt", "cpu")
-    assert half.settings.shape == (16, 16) and half.settings.early == 0  # the size that these weights know
+    assert half.settings.shape == (16, 16) and half.settings.half_size_fraction == 0  # the size that these weights know
     one.fit(4)
     assert one.best_epoch == 4 and sizes[-1] == 32 and set(sizes) == {16, 32}
     assert predict.load(one.folder / "best.pt", "cpu").settings.shape == (32, 32)
@@ -369,10 +390,13 @@ def test_patience_waits_for_whole_photos(arrays, monkeypatch):
     flat = dict.fromkeys(["mean_iou", "accuracy", *catalog.HELEN.rows], 0.5)
     monkeypatch.setattr(trainer.Trainer, "validate", lambda *rest: dict(flat))
     assert make(arrays, "a", epochs=8, patience=1).fit(8).epoch == 2
-    assert make(arrays, "b", epochs=8, patience=1, early=0.5).fit(8).epoch == 6
+    assert make(arrays, "b", epochs=8, patience=1, half_size_fraction=0.5).fit(8).epoch == 6
 
 
-@pytest.mark.parametrize("wrong", [dict(early=1.0), dict(early=-0.1), dict(early=0.5, size=32, depth=4)])
+@pytest.mark.parametrize(
+    "wrong",
+    [dict(half_size_fraction=1.0), dict(half_size_fraction=-0.1), dict(half_size_fraction=0.5, size=32, depth=4)],
+)
 def test_early_epochs_that_cannot_be_are_told(wrong):
-    with pytest.raises(UNetError, match="early"):
+    with pytest.raises(UNetError, match="half_size_fraction"):
         tiny.settings(**wrong)

@@ -18,8 +18,10 @@ import pytest
 import tiny
 import torch
 
-from helpers import checkpoint, files, losses, predict, preprocess, stepping, trainer
-from helpers.errors import CheckpointError, TrainingError
+from helpers import losses, predict, preprocess, trainer
+from helpers.core import files
+from helpers.core.errors import CheckpointError, TrainingError
+from helpers.training import checkpoint, stepper
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def test_an_edited_number_of_epochs_stretches_the_schedule(arrays, schedule):
     """Run All with more epochs: the rate is what the longer schedule has at this place; the change is logged."""
     make(arrays, epochs=2, schedule=schedule).fit(2)
     one = make(arrays, epochs=4, schedule=schedule)
-    assert one.lr == pytest.approx(one.settings.lr * trainer.shape(schedule, 2 / 4))
+    assert one.lr == pytest.approx(one.settings.lr * trainer.schedule_factor(schedule, 2 / 4))
     assert "epochs 2 -> 4" in one.history[-1]["note"]
     one.fit(4)
     assert one.epoch == 4
@@ -92,7 +94,7 @@ def test_the_optimizer_takes_the_rate_from_the_next_step_on(arrays, monkeypatch)
     at_step(monkeypatch, 3, lambda one: setattr(one, "lr", 5e-5))
     used = []
     monkeypatch.setattr(
-        stepping.Stepper, "_update_average", lambda self: used.append(self.optimizer.param_groups[0]["lr"])
+        stepper.Stepper, "_update_average", lambda self: used.append(self.optimizer.param_groups[0]["lr"])
     )
     make(arrays, schedule="constant").fit(3)
     assert used == pytest.approx([2e-3] * 3 + [5e-5] * 3)
@@ -133,7 +135,7 @@ def test_undo_after_a_rate_set_while_it_trains_finds_the_place_of_the_change(arr
     monkeypatch.setattr(trainer.Trainer, "_step", record)
     one.fit(2)
     one.undo()
-    assert one.step == 3 and same(weights(one), kept[3]) and one.factor == 1.0
+    assert one.step == 3 and same(weights(one), kept[3]) and one.lr_scale == 1.0
     assert one.history[-1]["note"] == "undo from epoch 2.00, step 4"
     monkeypatch.undo()
     monkeypatch.setenv("UNET_HOME", str(one.folder.parents[2]))
@@ -201,7 +203,7 @@ def test_a_second_start_is_refused_and_so_is_all_that_would_collide(arrays, monk
     one = make(arrays)
     one.start(50)
     until(lambda: one.step > 0)
-    for act in (lambda: one.start(50), lambda: one.fit(50), one.undo, one.lr_sweep):
+    for act in (lambda: one.start(50), lambda: one.fit(50), one.undo, one.find_lr):
         with pytest.raises(TrainingError, match="run a is training in the background: press Pause"):
             act()
     with pytest.raises(TrainingError, match="being trained elsewhere"):
@@ -224,13 +226,13 @@ def test_a_pause_right_after_the_start_is_not_lost(arrays, monkeypatch):
 def test_a_cell_that_saves_does_not_move_a_training_that_has_gone_wrong(arrays, monkeypatch):
     """A rate set from a cell, between a bad step and its discovery: only the training's own thread may go back."""
     one = make(arrays).fit(1)
-    one.trains_in = threading.Thread()  # as if it trained elsewhere
+    one.training_thread = threading.Thread()  # as if it trained elsewhere
     one.stepper.first_bad.fill_(2)
     one.epoch, one.seen = 1, 4
     with pytest.raises(CheckpointError, match="not finite in step 2 .* will find it and stop"):
         one.save()
     assert (one.epoch, one.seen) == (1, 4)
-    one.trains_in = None
+    one.training_thread = None
     with pytest.raises(TrainingError, match="back at the last checkpoint"):
         one.save()
     assert (one.epoch, one.seen) == (1, 0)
@@ -255,7 +257,7 @@ def test_pause_and_go_on_is_the_same_training(arrays, monkeypatch, capsys):
         here = one.step
         time.sleep(0.05)
         assert one.step == here and checkpoint.latest(one.folder)[0]["step"] == here
-        assert f"(step {here}), saved: start(4) goes on" in one.lines[-1]
+        assert f"(step {here}), saved: start(4) goes on" in one.log_lines[-1]
     one.start(4)
     one.wait()
     assert same(weights(one), weights(straight)) and one.step == straight.step
@@ -264,14 +266,14 @@ def test_pause_and_go_on_is_the_same_training(arrays, monkeypatch, capsys):
 def test_the_kernel_is_free_meanwhile(arrays, monkeypatch):
     """A rate set, a network taken: between two steps, and each copy is of one step's weights."""
     kept = {}
-    update = stepping.Stepper.update
+    update = stepper.Stepper.update
 
     def record(self, *rest):
         result = update(self, *rest)
         kept[self.steps] = [t.clone() for t in self.average.state_dict().values()]
         return result
 
-    monkeypatch.setattr(stepping.Stepper, "update", record)
+    monkeypatch.setattr(stepper.Stepper, "update", record)
     one = make(arrays)
     one.start(40)
     until(lambda: one.step > 2)
@@ -293,7 +295,7 @@ def test_an_exception_of_the_thread_is_raised_by_wait(arrays, monkeypatch):
     one.start(2)
     with pytest.raises(ZeroDivisionError):
         one.wait()
-    assert "ZeroDivisionError" in one.lines[-1] and not one.running
+    assert "ZeroDivisionError" in one.log_lines[-1] and not one.running
     one.wait()  # raised once
     monkeypatch.undo()
 
@@ -317,7 +319,7 @@ def test_stop_after_this_epoch_and_a_target_that_is_moved(arrays, monkeypatch):
     one.wait()
     assert (one.epoch, one.seen) == (2, 0)
     one.start(50)
-    one.target = 3
+    one.target_epoch = 3
     one.wait()
     assert one.epoch == 3
 
@@ -621,7 +623,7 @@ def test_out_of_memory_is_told_with_a_batch_to_try(arrays, monkeypatch):
     """In the backward pass: nothing is lost, the same trainer goes on, and so does one with half the batch."""
     straight = make(arrays, "straight").fit(3)
     one = make(arrays)
-    backward = stepping.Stepper.backward
+    backward = stepper.Stepper.backward
 
     def full(self, x, target):
         if self.steps == 3:
@@ -629,7 +631,7 @@ def test_out_of_memory_is_told_with_a_batch_to_try(arrays, monkeypatch):
         return backward(self, x, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stepping.Stepper, "backward", full)
+        patch.setattr(stepper.Stepper, "backward", full)
         with pytest.raises(TrainingError, match=r"out of memory on cpu after step 3, with batch 4.*batch=2\)"):
             one.fit(3)
     assert one.step == 3 and checkpoint.latest(one.folder)[0]["step"] == 3
@@ -642,7 +644,7 @@ def test_other_errors_of_the_step_are_not_taken_for_it(arrays, monkeypatch):
     def broken(self, x, target):
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(stepping.Stepper, "backward", broken)
+    monkeypatch.setattr(stepper.Stepper, "backward", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         make(arrays).fit(1)
 
@@ -705,10 +707,10 @@ def test_a_rate_set_after_a_cut_is_not_forgotten(arrays, monkeypatch):
         def cut(*rest):
             raise KeyboardInterrupt
 
-        patch.setattr(stepping.Stepper, "_update_average", cut)
+        patch.setattr(stepper.Stepper, "_update_average", cut)
         with pytest.raises(KeyboardInterrupt):
             one.fit(2)
-    assert one.torn
+    assert one.step_interrupted
     with pytest.raises(CheckpointError, match="cut in two"):
         one.save()
     one.lr = 1e-5
@@ -745,7 +747,7 @@ def test_an_undo_that_is_cut_is_made_good(arrays, monkeypatch):
             self.model.load_state_dict(state["model"])
             raise KeyboardInterrupt
 
-        patch.setattr(stepping.Stepper, "load", cut)
+        patch.setattr(stepper.Stepper, "load", cut)
         with pytest.raises(KeyboardInterrupt):
             one.undo()
     assert same(weights(one.fit(3)), weights(straight))
@@ -763,7 +765,7 @@ def test_what_was_undone_never_comes_back(arrays):
 def test_out_of_memory_anywhere_is_told_the_same_way(arrays, monkeypatch, where):
     straight = make(arrays, "straight").fit(3)
     one = make(arrays).fit(1)
-    owner = stepping.Stepper if where == "update" else trainer.Trainer
+    owner = stepper.Stepper if where == "update" else trainer.Trainer
 
     def full(*rest):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -774,7 +776,7 @@ def test_out_of_memory_anywhere_is_told_the_same_way(arrays, monkeypatch, where)
             one.fit(3)
         if where != "validate":
             with pytest.raises(TrainingError, match="out of memory"):
-                one.lr_sweep(1e-4, 1e-2, 10)
+                one.find_lr(1e-4, 1e-2, 10)
     assert same(weights(one.fit(3)), weights(straight))
 
 
@@ -801,7 +803,7 @@ def test_a_pause_in_an_epoch_beyond_the_target_is_saved(arrays, monkeypatch):
     """The number of epochs was lowered while it ran."""
 
     def lower(self):
-        self.target, self.stop = 1, "step"
+        self.target_epoch, self.stop = 1, "step"
 
     one = make(arrays).fit(1)
     at_step(monkeypatch, 3, lower)
@@ -846,7 +848,7 @@ def test_what_ran_out_of_memory_is_let_go_of(arrays, monkeypatch):
 
     one = make(arrays)
     with monkeypatch.context() as patch:
-        patch.setattr(stepping.Stepper, "backward", full)
+        patch.setattr(stepper.Stepper, "backward", full)
         with pytest.raises(TrainingError, match="out of memory") as kept:
             one.fit(1)
         assert kept.value is not None and held[0]() is None

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from helpers import catalog, plots, unet
-from helpers.errors import UNetError
+from helpers import unet
+from helpers.core.errors import UNetError
+from helpers.plots import everything
+from helpers.settings import make_settings
 
 
 def test_full_width_has_31_million_parameters():
@@ -168,7 +170,7 @@ def test_every_form_is_listed_block_by_block_and_drawn(up, padded):
     assert all(row["input"] == before["output"] for before, row in zip(rows, rows[1:], strict=False))
     assert rows[-1]["output"] == ((2, 11, 252, 220) if padded else (2, 11, 164, 132))
     assert sum(r["params"] for r in rows) == unet.count_parameters(model)
-    boxes = [patch.get_gid() for patch in plots.architecture(rows).axes[0].patches if patch.get_gid()]
+    boxes = [patch.get_gid() for patch in everything.architecture(rows).axes[0].patches if patch.get_gid()]
     assert sorted(boxes) == sorted(["photo", *[row["name"] for row in rows]])
 
 
@@ -196,7 +198,7 @@ def test_the_output_is_logits():
 
 
 def test_build_follows_the_settings():
-    settings = catalog.settings("helen", "seed", "smoke", depth=2, norm="none")
+    settings = make_settings("helen", "original", "smoke", depth=2, norm="none")
     model = unet.build(settings, 11)
     assert len(model.downs) == 2 and model.enter.layers[0].out_channels == settings.width
     assert isinstance(model.enter.layers[1], torch.nn.Identity) and model.enter.layers[0].bias is not None
@@ -209,7 +211,7 @@ def test_build_follows_the_settings():
     ("cityscapes", None, [16, 32, 64, 128, 256]),
 ])  # fmt: skip
 def test_build_follows_the_write_ups(dataset, kind, channels):
-    settings = catalog.settings(dataset, "seed", "full")
+    settings = make_settings(dataset, "original", "full")
     with torch.device("meta"):
         model = unet.build(settings, 3)
         widths = [r["output"][1] for r in unet.trace(model, torch.empty(1, 3, 128, 128))[: settings.depth + 1]]

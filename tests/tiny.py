@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from helpers import catalog, env, masks
+from helpers.core import env, masks
+from helpers.settings import Settings, make_settings
 
 COLORS = np.array([(23 * i % 256, 61 * i % 256, 151 * i % 256) for i in range(11)], np.uint8)
 
@@ -29,6 +30,6 @@ def prepare(train: int = 8, val: int = 3, test: int = 3, side: int = 48) -> None
     (folder / "manifest.json").write_text('{"complete": true}')
 
 
-def settings(**changes) -> catalog.Settings:
+def settings(**changes) -> Settings:
     """Smoke settings, smaller still: two levels, 32 px, batches of 4."""
-    return catalog.settings("helen", "tuned", "smoke", **(dict(size=32, width=4, depth=2, batch=4) | changes))
+    return make_settings("helen", "tuned", "smoke", **(dict(size=32, width=4, depth=2, batch=4) | changes))

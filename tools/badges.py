@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from helpers import files
+from helpers.core import files
 
 from . import setup_cell
 

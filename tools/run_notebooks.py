@@ -22,7 +22,8 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from traitlets import default
 
-from helpers import catalog, files
+from helpers import catalog
+from helpers.core import files
 
 from . import scrub
 from .screen import Screen

@@ -1,0 +1,100 @@
+"""Files that are never half written, and photos that are read the same way everywhere."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
+
+from . import hardware
+from .errors import DataError
+
+# What PIL raises on a damaged or hostile picture (the last two on damaged EXIF); anything else is a fault of ours.
+UNREADABLE = (
+    UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError, struct.error, TypeError
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for binary writing under a temporary name; on success fsync and rename, on failure leave nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write bytes to `path` whole or not at all."""
+    with atomic(path) as file:
+        file.write(data)
+
+
+def link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, in place of what was there; a copy where the disk knows no links."""
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, target)
+    except OSError:
+        with open(source, "rb") as file, atomic(target) as copy:
+            shutil.copyfileobj(file, copy)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256, hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def why(error: Exception, path: Path) -> str:
+    """What PIL says, without the machine's folders, which it quotes."""
+    whole, name = str(path), Path(path).name
+    quoted = str(error).replace(repr(whole)[1:-1], repr(name)[1:-1])  # as PIL has it: line breaks, backslashes escaped
+    return quoted.replace(whole, name)
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A decoded picture of any mode -> uint8 [H,W,3]; 16 bits are scaled, which PIL alone would clip to white."""
+    if image.mode == "F":
+        raise ValueError("a picture of floating-point numbers has no defined white")
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """Photo file -> uint8 [H,W,3] RGB, turned upright as its EXIF says; DataError names an unreadable file."""
+    try:
+        with Image.open(path) as image:
+            return to_rgb(ImageOps.exif_transpose(image))
+    except UNREADABLE as error:
+        raise DataError(f"{Path(path).name}: cannot be read as a photo ({why(error, path)}); replace it") from error
+
+
+def thread_map(function: Callable, items: Iterable, title: str) -> list:
+    """function of each item, in order, on all cores with a bar; an interrupt drops what has not begun."""
+    items = list(items)
+    pool = ThreadPoolExecutor(hardware.cores())  # PIL, hashing and file access let go of the GIL
+    try:
+        return list(tqdm(pool.map(function, items), title, len(items), disable=not items))
+    finally:
+        pool.shutdown(cancel_futures=True)

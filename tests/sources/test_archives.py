@@ -1,0 +1,227 @@
+"""archives: what would harm is refused before a byte is written; what is there is there whole."""
+
+import io
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+
+import py7zr
+import pytest
+
+from helpers.core.errors import DataError
+from helpers.sources import archives
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch) -> Path:
+    """A home of its own with a data/ folder."""
+    monkeypatch.setenv("UNET_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "data").mkdir(parents=True)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def release(tmp_path) -> Path:
+    """A small folder to pack; its bytes do not compress, as photos do not."""
+    root = tmp_path / "outside" / "release"
+    for name in ("train/a_image.jpg", "train/a_label.png", "train/b_image.jpg", "test/c_image.jpg", "test/c.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(os.urandom(700))
+    return root
+
+
+def accept(folder: Path) -> Path | None:
+    """The folder with train/ in it: the unpacked one itself or one below it."""
+    return next((root for root in (folder, *folder.glob("*/")) if (root / "train").is_dir()), None)
+
+
+def names_in(root: Path) -> set[str]:
+    """Relative names of every file below root."""
+    return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
+
+
+def pack(kind: str, path: Path, entries: dict[str, bytes]) -> Path:
+    """Archive `path` + `kind` of these names and bytes, names unchecked."""
+    path = path.with_name(path.name + kind)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in entries.items():
+                archive.writestr(name, data)
+    elif kind == ".7z":
+        with py7zr.SevenZipFile(path, "w") as archive:
+            for name, data in entries.items():
+                archive.writef(io.BytesIO(data), name)
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            for name, data in entries.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def contents(root: Path, prefix: str = "") -> dict[str, bytes]:
+    return {prefix + p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_zip_with_backslashes_is_unpacked(home, release):
+    entries = {name.replace("/", "\\"): data for name, data in contents(release, "h/").items()}
+    path = pack(".zip", home / "data/helen", entries)
+    assert contents(archives.unpack(path, accept)) == contents(release)
+
+
+def test_other_content_under_the_same_name_is_unpacked_anew(home, release):
+    path = pack(".zip", home / "data/helen", contents(release))
+    first = archives.unpack(path, accept)
+    (release / "train/new_image.jpg").write_bytes(b"new")
+    path = pack(".zip", home / "data/helen", contents(release))
+    second = archives.unpack(path, accept)
+    assert second != first and (second / "train/new_image.jpg").exists()
+
+
+def assert_refused(home: Path, fault: str) -> None:
+    """An error that names archive and remedy, and nothing written anywhere."""
+    root, path = home.parent, next((home / "data").glob("helen.*"))
+    before = names_in(root)
+    with pytest.raises(DataError, match=fault) as caught:
+        archives.unpack(path, accept)
+    message = str(caught.value)
+    assert message.startswith("helen.") and str(root) not in message
+    assert "remove" in message or "download it again" in message
+    assert names_in(root) == before
+    assert not list((home / "data").glob("unpacked/*"))
+
+
+HOSTILE = ["../evil.txt", "train/../../evil.txt", "/tmp/unet_evil.txt", "..\\evil.txt", "C:\\evil.txt"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("kind", [".zip", ".tar.gz"])
+def test_name_that_leads_out_is_refused(home, release, kind, name):
+    pack(kind, home / "data/helen", contents(release) | {name: b"evil"})
+    assert_refused(home, "leads out of its folder")
+    assert not Path("/tmp/unet_evil.txt").exists()
+
+
+def test_name_that_leads_out_of_a_7z_is_refused(home, release, monkeypatch):
+    path = pack(".7z", home / "data/helen", contents(release))
+    listed = [*archives.list_7z(path), archives.Member("../evil.txt", 4, "file")]  # py7zr writes no such name
+    monkeypatch.setitem(archives.ARCHIVES, ".7z", (lambda _: iter(listed), archives.unpack_7z))
+    assert_refused(home, "leads out of its folder")
+
+
+@pytest.mark.parametrize("form", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_in_a_tar_are_refused(home, release, form):
+    path = home / "data/helen.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(release, "h")
+        info = tarfile.TarInfo("h/train/link_image.jpg")
+        info.type, info.linkname = form, "/etc/passwd"
+        archive.addfile(info)
+    assert_refused(home, "link_image.jpg is a link or a device")
+
+
+def test_link_in_a_zip_is_refused(home, release):
+    path = pack(".zip", home / "data/helen", contents(release))
+    with zipfile.ZipFile(path, "a") as archive:
+        info = zipfile.ZipInfo("train/link")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(info, "/etc")
+    assert_refused(home, "train/link is a link")
+
+
+def test_link_in_a_7z_is_refused(home, release):
+    (release / "train/link").symlink_to("a_image.jpg")
+    with py7zr.SevenZipFile(home / "data/helen.7z", "w") as archive:
+        archive.writeall(release, "h")
+    assert_refused(home, "train/link is a link")
+
+
+@pytest.mark.parametrize("kind", [".zip", ".tar.gz", ".7z"])
+def test_bomb_is_refused(home, kind):
+    entries = {"train/1_image.jpg": os.urandom(800), "zeros": bytes(3_000_000)}
+    path = pack(kind, home / "data/helen", entries)
+    assert path.stat().st_size * archives.RATIO < 3_000_000
+    assert_refused(home, "unpacks to more than")
+
+
+def test_bomb_of_empty_files_is_refused(home, monkeypatch):
+    pack(".tar.gz", home / "data/helen", {"train/1_image.jpg": b""} | {f"{n}": b"" for n in range(3000)})
+    monkeypatch.setattr(archives, "RATIO", 10)
+    assert_refused(home, "unpacks to more than")
+
+
+def test_bomb_is_not_read_to_its_end(home, monkeypatch):
+    def endless(path):
+        yield archives.Member("train/1_image.jpg", 10, "file")
+        for number in range(10**6):
+            assert number < 10, "read on beyond the limit"
+            yield archives.Member(f"{number}", 10**9, "file")
+
+    (home / "data/helen.zip").write_bytes(bytes(1000))
+    monkeypatch.setitem(archives.ARCHIVES, ".zip", (endless, archives.unpack_zip))
+    assert_refused(home, "unpacks to more than")
+
+
+def test_archive_larger_than_the_disk_is_refused(home, release, monkeypatch):
+    path = pack(".zip", home / "data/helen", contents(release))
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 0, 10))
+    with pytest.raises(DataError, match=r"^helen.zip: needs .* the disk has 10; free some or set UNET_HOME"):
+        archives.unpack(path, accept)
+
+
+@pytest.mark.parametrize("kind", [".zip", ".tar.gz", ".7z"])
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "flipped"])
+def test_broken_archive_is_named(home, release, kind, damage):
+    path = pack(kind, home / "data/helen", contents(release))
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 40] = bytes(value ^ 255 for value in data[middle : middle + 40])
+    broken = {"cut": data[:middle], "text": b"<html>not found</html>", "empty": b"", "flipped": data}[damage]
+    path.write_bytes(broken)
+    assert_refused(home, "cannot be unpacked")
+
+
+def test_interrupted_unpacking_leaves_nothing_and_a_dead_one_is_no_trust(home, release, monkeypatch):
+    path = pack(".zip", home / "data/helen", contents(release))
+    write, count = archives.write_member, []
+
+    def interrupt(*args):
+        count.append(1)
+        if len(count) == 5:
+            raise KeyboardInterrupt
+        write(*args)
+
+    monkeypatch.setattr(archives, "write_member", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        archives.unpack(path, accept)
+    assert list((home / "data/unpacked").iterdir()) == []
+    dead = home / "data/unpacked" / f"helen.zip-{archives.short_hash(path)}.tmp"  # as a killed process leaves it
+    (dead / "train").mkdir(parents=True)
+    (dead / "train/stale_image.jpg").write_bytes(b"stale")
+    root = archives.unpack(path, accept)
+    assert contents(root) == contents(release) and not dead.exists()
+
+
+def test_archive_of_an_unknown_layout_is_refused(home):
+    pack(".zip", home / "data/helen", {"readme.txt": b"no photos"})
+    assert_refused(home, "holds no folders of a known layout")
+
+
+def test_accepting_function_may_raise_its_own_error(home, release):
+    def refuse(folder: Path) -> Path:
+        raise DataError("helen.zip: not this one; remove it")
+
+    path = pack(".zip", home / "data/helen", contents(release))
+    with pytest.raises(DataError, match="not this one"):
+        archives.unpack(path, refuse)
+    assert list((home / "data/unpacked").iterdir()) == []
+
+
+def test_what_is_no_archive_is_refused(tmp_path):
+    with pytest.raises(DataError, match="^notes.txt: neither a folder nor a .zip"):
+        archives.unpack(tmp_path / "notes.txt", accept)

