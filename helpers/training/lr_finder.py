@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,19 +25,24 @@ class Sweep:
     suggestion: float
 
 
-def run(stepper: Stepper, batches: Iterable[tuple[Tensor, Tensor]], low: float, high: float, steps: int) -> Sweep:
-    """Train a copy of `stepper` for up to `steps` batches of (f32[B,3,S,S], int64[B,S,S]), rate from low to high."""
+def run(
+    stepper: Stepper,
+    train_step: Callable,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    low: float,
+    high: float,
+    steps: int,
+) -> Sweep:
+    """Train a copy of `stepper` by `train_step` on up to `steps` batches (f32[B,3,H,W], int64[B,H,W])."""
     twin = Stepper(stepper.settings, stepper.model.out.out_channels, stepper.device)
     if not (0 < low < high and steps >= LEAST):
         raise TrainingError(f"a sweep goes from a rate above 0 to a higher one in at least {LEAST} steps, "
                             f"got {low}, {high}, {steps}")  # fmt: skip
     twin.load(copy.deepcopy(stepper.state()))  # an optimizer that loads a state keeps its very tensors
-    twin.read()  # what the training has summed up since its last reading is not the sweep's
     rates, losses, mean = [], [], 0.0
     for step, ((x, target), rate) in enumerate(zip(batches, np.geomspace(low, high, steps), strict=False)):
-        twin.update(twin.backward(x, target), float(rate), 1)
-        loss, bad = twin.read()
-        if bad >= 0:
+        loss = float(train_step(twin, x, target, float(rate))[0])
+        if not math.isfinite(loss):
             break
         mean = SMOOTH * mean + (1 - SMOOTH) * loss
         rates.append(float(rate))

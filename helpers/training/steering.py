@@ -9,10 +9,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from enum import IntEnum
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from ..core import env
+from ..core import distributed, env
 from ..core.errors import TrainingError
 
 HIGHEST = 1e4  # a rate beyond it is a slip; a product of such rates could overflow
@@ -31,7 +33,7 @@ class Signals:
     def __init__(self, ignore_repeat: bool = False):
         self.asked, self.ignore_repeat = False, ignore_repeat
         self.terminated = False
-        self.old: dict[int, object] = {}
+        self.old: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
@@ -64,7 +66,7 @@ class DeferSignals:
 
     def __init__(self):
         self.came: list[int] = []
-        self.old: dict[int, object] = {}
+        self.old: dict[int, Any] = {}
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -114,10 +116,18 @@ class Gate:
                 self.lock.release()
 
 
+class StopAfter(IntEnum):
+    """After what a training is to stop: the larger, the sooner."""
+
+    NOTHING = 0
+    EPOCH = 1
+    STEP = 2
+
+
 class ControlFile:
     """control.json: {"lr": 1e-4, "stop": true} steers a run from a terminal or another machine.
 
-    A file that is understood is deleted when it is read: that it is gone says that it was obeyed. Any other is
+    A file that is understood is deleted when it is read: that it is gone says that it was followed. Any other is
     reported once, left for its author to mend, and ignored.
     """
 
@@ -126,7 +136,7 @@ class ControlFile:
         self.bad: tuple | None = None  # size and time of a file that was reported already
 
     def read(self) -> tuple[dict, str]:
-        """The orders (lr: float, stop: "step" or "epoch"; empty if there is no new file) and what to report."""
+        """The commands (lr: float, stop: StopAfter; empty if there is no new file) and what to report."""
         try:
             stat = self.path.stat()
         except OSError:
@@ -134,40 +144,96 @@ class ControlFile:
         if self.bad == (stamp := (stat.st_size, stat.st_mtime_ns)):
             return {}, ""
         try:
-            orders = check_orders(json.loads(self.path.read_bytes()[:65536]))
+            commands = check_commands(json.loads(self.path.read_bytes()[:65536]))
             self.path.unlink()
         except (ValueError, RecursionError, TrainingError, OSError) as error:
             self.bad = stamp
-            return {}, (f"{env.shown(self.path)} is ignored ({error}): write for example "
-                        '{"lr": 1e-4} or {"stop": true}')  # fmt: skip
-        return orders, ""
+            example = '{"lr": 1e-4} or {"stop": true}'
+            return {}, f"{env.shown(self.path)} is ignored ({error}): write for example {example}"
+        return commands, ""
 
 
-def check_orders(orders: object) -> dict:
-    """What control.json holds -> {"lr": float, "stop": "step" | "epoch"}; TrainingError says what is wrong."""
-    if not isinstance(orders, dict):
+def check_commands(commands: object) -> dict:
+    """What control.json holds -> {"lr": float, "stop": StopAfter}; TrainingError says what is wrong."""
+    if not isinstance(commands, dict):
         raise TrainingError("not an object in braces")
-    if unknown := orders.keys() - {"lr", "stop"}:
+    if unknown := commands.keys() - {"lr", "stop"}:
         raise TrainingError(f"unknown key {sorted(unknown)[0]!r}")
-    found = {}
-    if (lr := orders.get("lr")) is not None:
+    found: dict = {}
+    if (lr := commands.get("lr")) is not None:
         found["lr"] = check_rate(lr)
-    stop = orders.get("stop", False)
+    stop = commands.get("stop", False)
     if not (isinstance(stop, bool) or stop == "epoch"):
         raise TrainingError('stop is true, false or "epoch"')
     if stop:
-        found["stop"] = "epoch" if stop == "epoch" else "step"
+        found["stop"] = StopAfter.EPOCH if stop == "epoch" else StopAfter.STEP
     return found
 
 
 def check_rate(rate: object) -> float:
     """A learning rate (Python's, numpy's, torch's) as a plain float; TrainingError if it is no number above 0."""
     rate = rate.item() if hasattr(rate, "item") else rate  # a number of numpy's makes a checkpoint unreadable
-    number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
-    if not (number and 0 < rate <= HIGHEST):  # which no nan is
-        raise TrainingError(f"a learning rate is a number above 0, at most {HIGHEST:g}, got {rate!r:.40}; nothing was "
-                            "changed")  # fmt: skip
-    return float(rate)
+    if isinstance(rate, (int, float)) and not isinstance(rate, bool) and 0 < rate <= HIGHEST:
+        return float(rate)
+    raise TrainingError(
+        f"a learning rate is a number above 0, at most {HIGHEST:g}, got {rate!r:.40}; nothing was changed"
+    )
+
+
+class Steering:
+    """What asks a running training to stop or to change its rate: signals, control.json, the reader's other cells."""
+
+    def __init__(self, control: Path, log: Callable[[str], None]):
+        self.stop_after = StopAfter.NOTHING
+        self.signals: Signals | None = None  # while fit runs in a cell
+        self.control_file, self.log = ControlFile(control), log
+        self.looked = time.monotonic()
+
+    @contextlib.contextmanager
+    def catching_signals(self) -> Iterator[None]:
+        """Within, an interrupt asks for a stop after the step."""
+        with Signals(ignore_repeat=distributed.world_size() > 1) as signals:
+            self.signals = signals
+            try:
+                yield
+            finally:
+                self.signals = None
+
+    def should_stop(self, epoch_done: bool) -> bool:
+        """Whether to stop now, between two steps; of several ranks all answer the same."""
+        if self.stop_after == StopAfter.STEP or (self.stop_after == StopAfter.EPOCH and epoch_done):
+            return True
+        return self._interrupted() and distributed.world_size() == 1  # several ranks: as poll agreed
+
+    def poll(self, look: bool, save: bool = False) -> tuple[float, bool]:
+        """Obey control.json if `look`; -> the rate that it asks for (0: none) and `save`, the same on all ranks.
+
+        Rank 0 reads the file; a signal may have reached any rank.
+        """
+        commands = self._read_commands() if look and distributed.rank() == 0 else {}
+        if "stop" in commands:  # else another thread's request, made in this moment, would be lost
+            self.stop_after = commands["stop"]
+        if distributed.world_size() == 1:
+            return commands.get("lr", 0.0), save
+        stop = StopAfter.STEP if self._interrupted() else self.stop_after
+        rate, latest, due = distributed.all_reduce_max(commands.get("lr", 0.0), stop, save)
+        self.stop_after = StopAfter(int(latest))
+        return rate, bool(due)
+
+    def _interrupted(self) -> bool:
+        """Whether a signal has come."""
+        return self.signals is not None and self.signals.asked
+
+    def _read_commands(self) -> dict:
+        """What control.json asks for, logged."""
+        self.looked = time.monotonic()
+        commands, report = self.control_file.read()
+        if report:
+            self.log(report)
+        if commands:
+            asked = {k: v.name.lower() if isinstance(v, StopAfter) else v for k, v in commands.items()}
+            self.log(f"control.json: {', '.join(f'{key} {value}' for key, value in asked.items())}")
+        return commands
 
 
 class ShutdownHandler:

@@ -1,0 +1,269 @@
+"""A training's state, and what keeps it safe: its place, its rate, saving, resuming, undo, faults."""
+
+import copy
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from .. import preprocess, unet
+from ..core import hardware
+from ..core.errors import CheckpointError, TrainingError
+from ..core.registry import load_dataset
+from ..settings import Settings
+from . import faults, steering
+from .background import Background
+from .history import History
+from .run_folder import FORMAT, RunFolder
+from .schedule import LearningRate
+from .stepper import Stepper
+
+
+class Run:
+    """One run of a training: network and optimizer, the place in the data, history, folder, whoever steers it.
+
+    The place is (epoch, seen) and every random number a function of it and of the seed, so the state holds no random
+    generator. What one step or epoch changes is changed within `gate`, so that a cell never sees half of it.
+    """
+
+    def __init__(self, settings: Settings, arrays: dict[str, preprocess.Arrays], run: str, device: torch.device):
+        self.settings, self.arrays, self.run, self.device = settings, arrays, run, device
+        self.dataset = load_dataset(settings.dataset)
+        self.run_folder = RunFolder(settings.dataset, run)
+        self.rate = LearningRate(settings)
+        self.stepper = Stepper(settings, len(self.dataset.classes), device)
+        self.records = History(self.dataset, settings)
+        self.step_log = faults.StepLog()
+        self.epoch, self.seen = 0, 0  # whole epochs, images of the current one
+        self.best = -2.0  # the best monitored score so far
+        self.pending_row: dict | None = None  # the row of an epoch whose files could not be written
+        self.target_epoch = 0  # epochs in all, of the fit that runs
+        self.images_per_second = math.nan  # lately
+        self.gate = steering.Gate()
+        self.steering = steering.Steering(self.folder / "control.json", self.log)
+        self.background = Background()
+        self.training_thread: threading.Thread | None = None  # in which the loop runs, if it does
+
+    @property
+    def folder(self) -> Path:
+        """runs/<dataset>/<run>/."""
+        return self.run_folder.path
+
+    @property
+    def watchers(self) -> list[Callable[[str], None]]:
+        """Functions that are called with "step", "epoch", "note", "log" or "end" while it trains."""
+        return self.background.watchers
+
+    @property
+    def model(self) -> unet.UNet:
+        """The network that is trained."""
+        return self.stepper.model
+
+    @property
+    def average(self) -> unet.UNet | None:
+        """The moving average of its weights, if the recipe has one."""
+        return self.stepper.average
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Its optimizer; set the rate by `trainer.lr`, since every step writes the schedule's into the optimizer."""
+        return self.stepper.optimizer
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps so far."""
+        return self.stepper.steps
+
+    @property
+    def progress(self) -> float:
+        """Epochs done, the current one as a fraction."""
+        return self.epoch + self.seen / len(self.arrays["train"])
+
+    @property
+    def history(self) -> list[dict]:
+        """A row an epoch and one for each change by hand, as far as they go now."""
+        return list(self.records.rows)
+
+    @property
+    def trace(self) -> list[list[float]]:
+        """[epoch as a fraction, mean loss, rate] every few steps."""
+        return self.records.trace
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the best validation score; 0 before the first."""
+        return self.records.best_epoch
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether training ends before its last epoch, by settings.patience."""
+        return self.records.ends_early(self.epoch)
+
+    @property
+    def network(self) -> unet.UNet:
+        """A copy of the network to use, of one step's weights: the average if the recipe averages, else the model's."""
+        with self.gate.exclusive():
+            if not self.stepper.is_finite():
+                raise TrainingError(f"{self._not_finite()}: fit goes back to the last checkpoint first")
+            return copy.deepcopy(self.stepper.average or self.stepper.model).eval().requires_grad_(False)
+
+    # ---- the learning rate ----
+
+    @property
+    def lr(self) -> float:
+        """The rate of the next step: the schedule at this place, times what the reader made of it."""
+        return self.rate.at(self.progress)
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        """Make the current rate exactly `rate` and scale the rest of the schedule; kept in the history.
+
+        The state before the change is saved, so that undo() comes back to it.
+        """
+        rate = steering.check_rate(rate)
+        if self.stepper.interrupted and self.training_thread is None:
+            self._resume()  # else the next fit would do so, and forget this
+        with self.gate.exclusive():
+            if self.step not in (self.run_folder.saved_step, 0):
+                self._try_to_save()
+            self.rate.set(rate, self.progress)
+            self._note(f"lr {rate:.2g}")
+            if self.training_thread is None and self.run_folder.saved_step >= 0:
+                self._try_to_save()  # the kernel may die before the next fit
+        self.background.notify("note")
+
+    # ---- messages ----
+
+    def log(self, line: str) -> None:
+        """Print a line, or keep it for the panel and wait() where the training runs in a thread."""
+        self.background.log(line)
+
+    def _note(self, text: str) -> None:
+        """A row of the history for a change at this place."""
+        self.records.note(text, self.progress, self.step, self.lr)
+
+    # ---- save, resume, undo ----
+
+    def save(self, best: bool = False, rotate: bool = True) -> None:
+        """Write last.pt (the one before becomes previous.pt) and history.csv; never what is not finite.
+
+        best: keep it as best_state.pt too. CheckpointError if the disk is full: all earlier files are as they were.
+        """
+        with self.gate.exclusive():
+            self._check_good()
+            self.run_folder.save(self._state(), self.records.to_csv(), best, rotate)
+
+    def _try_to_save(self) -> None:
+        """Save; a full disk is reported and changes nothing. Not over a checkpoint that another Trainer has written."""
+        if self.training_thread is None and self.run_folder.was_trained_elsewhere():
+            return
+        try:
+            self.save()
+        except CheckpointError as error:
+            self.log(str(error))
+
+    def _state(self) -> dict:
+        """All that a run is, as tensors and plain values."""
+        return {
+            "format": FORMAT,
+            "settings": self.settings.asdict(),
+            "classes": list(self.dataset.classes),
+            "versions": hardware.versions(),
+            "data": self._data(),
+            "epoch": self.epoch,
+            "seen": self.seen,
+            "lr_scale": self.rate.lr_scale,
+            "history": self.records.rows,
+            "trace": self.records.trace,
+            "best": self.best,
+            "half_size_epochs": self.records.half_size_epochs,
+            **self.step_log.state(),
+            **self.stepper.state(),
+        }
+
+    def _data(self) -> dict[str, list]:
+        """Number of images and checksum of the training and validation arrays."""
+        return {split: [len(self.arrays[split]), self.arrays[split].content] for split in ("train", "val")}
+
+    def _resume(self) -> bool:
+        """Go on from the run's newest readable checkpoint; False if it has none."""
+        found = self.run_folder.latest()
+        if found is None:
+            return False
+        state, line = found
+        self._restore(state)
+        self.run_folder.took_over(state["step"])
+        self.log(f"run {self.run}: {line}, epoch {self.progress:.2f} (step {self.step})")
+        self._log_changes(state["settings"])
+        return True
+
+    def _restore(self, state: dict) -> None:
+        """Take over a checkpoint's state; CheckpointError if it is another network's, or made on other data."""
+        self.run_folder.check_fits(state, self.settings.asdict(), list(self.dataset.classes), self._data())
+        with self.gate.exclusive():
+            self.stepper.interrupted = True  # until all of it is taken over
+            try:
+                self._take_over(state)
+            except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+                raise CheckpointError(
+                    f"run {self.run}: the checkpoint has other parts ({error!r:.200}): give the run another name"
+                ) from error
+            self.stepper.interrupted, self.pending_row = False, None
+
+    def _take_over(self, state: dict) -> None:
+        """Weights, place, history and the rest of a checkpoint's state."""
+        self.stepper.load(state)
+        self.step_log.load(state)
+        self.epoch, self.seen, self.run_folder.saved_step = state["epoch"], state["seen"], state["step"]
+        self.rate.lr_scale = state["lr_scale"]
+        self.records.rows, self.records.trace = state["history"], state["trace"]
+        half, fraction = state["half_size_epochs"], state["settings"]["half_size_fraction"]
+        if self.epoch >= half and self.settings.half_size_fraction == fraction:
+            self.records.half_size_epochs = half  # full size stays, whatever became of the number of epochs
+        self.best = max(self.best, state["best"])  # best.pt holds the best, whatever was undone since
+
+    def _log_changes(self, before: dict) -> None:
+        """Report and keep in the history which settings differ from those that the run had until now."""
+        now = self.settings.asdict()
+        changed = [f"{k} {before[k]} -> {now[k]}" for k in now if k != "recipe" and before[k] != now[k]]
+        self.rate.adapt(before, self.progress)
+        if changed:
+            self.log(f"goes on with other settings: {', '.join(changed)}; rate of the next step {self.lr:.1e}")
+            self._note(", ".join(changed))
+
+    # ---- faults ----
+
+    def _not_finite(self) -> str:
+        """The message for weights that are not finite."""
+        return f"weights are not finite, by step {self.step} at rate {self.lr:.1e}"
+
+    def _check_good(self) -> None:
+        """Before anything is written: not a step cut in two, and only finite weights; else back to the last checkpoint.
+
+        CheckpointError in another thread than the training's, which goes back by itself.
+        """
+        if self.stepper.interrupted:
+            raise CheckpointError("not saved: the last step was cut in two; fit goes back to the last checkpoint first")
+        fault = self.step_log.read() or ("" if self.stepper.is_finite() else self._not_finite())
+        if fault and self.training_thread not in (None, threading.current_thread()):
+            raise CheckpointError(f"not saved: {fault}; the training that runs will find it and stop")
+        if fault:
+            self._go_back(fault)
+
+    def _go_back(self, fault: str) -> None:
+        """To the last checkpoint; always raises TrainingError, which says where training is now and what to do.
+
+        A rate that was lowered since stays lowered, or the same rate would be tried for ever.
+        """
+        lowered = self.rate.lr_scale
+        if not self._resume():
+            raise TrainingError(f"{fault}, before any checkpoint: make a new Trainer with a lower rate")
+        if lowered < self.rate.lr_scale:
+            self.rate.lr_scale = lowered
+            self._note(f"lr {self.lr:.2g}")
+        raise TrainingError(
+            f"{fault}: it was left out, and training is back at the last checkpoint, epoch {self.progress:.2f}, step "
+            f"{self.step}. Set the rate lower, for example trainer.lr = {self.lr / 10:.1e}, and go on with fit"
+        )

@@ -1,0 +1,205 @@
+"""A run while a reader works with it: start, pause, undo, commands, faults."""
+
+import threading
+from pathlib import Path
+from typing import Self
+
+from ..core import choice, distributed
+from ..core.errors import TrainingError
+from . import faults, steering
+from .run import Run
+
+
+class Session(Run):
+    """What a reader or a fault does to a run; the loop itself, `_train`, is Trainer's."""
+
+    def _train(self, epochs: int) -> None:
+        """Train until `epochs` are done in all."""
+        raise NotImplementedError
+
+    # ---- in the background ----
+
+    def start(self, epochs: int) -> None:
+        """As fit, in a background thread: returns at once, and other cells can run. See pause() and wait()."""
+        self._check_one_process("start")
+        self._begin(epochs)
+        steering.SHUTDOWN.register(self)
+        self.background.start(lambda: self._train(epochs), f"train {self.run}", lambda: self.background.notify("end"))
+
+    @property
+    def running(self) -> bool:
+        """Whether a background thread trains."""
+        return self.background.running
+
+    def pause(self, timeout: float | None = None) -> None:
+        """Stop the background training after its current step, saved, and wait for that; nothing if none runs."""
+        if self.background.thread is not None:
+            self.steering.stop_after = steering.StopAfter.STEP
+        self.background.join(timeout)
+
+    def stop_after_epoch(self) -> bool:
+        """Stop the training that runs when its current epoch is whole; False if none runs."""
+        if self.training_thread is None:
+            return False
+        self.steering.stop_after = steering.StopAfter.EPOCH
+        return True
+
+    def wait(self) -> Self:
+        """Wait for the background training and print what it logs; an interrupt pauses it. Raises its exception."""
+        self.background.wait(lambda: setattr(self.steering, "stop_after", steering.StopAfter.STEP))
+        return self
+
+    def _begin(self, epochs: int) -> None:
+        """Before a training, in the caller's thread: a pause that comes at once must find its flag untouched."""
+        self._check_idle()
+        self.target_epoch, self.steering.stop_after = epochs, steering.StopAfter.NOTHING
+        self.background.forget()
+
+    def undo(self, to: str = "last") -> Self:
+        """Back to the newest checkpoint before the present step, or to that of the best epoch (undo("best")).
+
+        The weights, the place in the data, the history and the rate are then those of that moment.
+        """
+        self._check_idle()
+        self._check_one_process("undo")
+        found = self.run_folder.earlier(to, self.step)
+        left = f"epoch {self.progress:.2f}, step {self.step}"
+        with self.run_folder.locked():
+            self._restore(found)
+            self._log_changes(found["settings"])
+            self._note(f"undo from {left}")
+            self.save(rotate=False)
+            self.run_folder.forget_undone()
+        self.background.notify("end")
+        self.log(
+            f"back at epoch {self.progress:.2f}, step {self.step}, from {left}; rate {self.lr:.1e}: set trainer.lr "
+            "and go on with fit"
+        )
+        return self
+
+    # ---- checks ----
+
+    def _check_idle(self) -> None:
+        """TrainingError if this Trainer trains already, in the background or in another thread."""
+        if self.running or self.training_thread not in (None, threading.current_thread()):
+            raise TrainingError(
+                f"run {self.run} is training in the background: press Pause or call trainer.pause() first, "
+                "or wait for its end by trainer.wait()"
+            )
+
+    @staticmethod
+    def _check_one_process(what: str) -> None:
+        """TrainingError if several ranks train together, for what is one reader's in one kernel."""
+        if distributed.world_size() > 1:
+            raise TrainingError(f"{what} is for one process: call it without torchrun")
+
+    def _check_same_on_all_ranks(self) -> None:
+        """TrainingError on all ranks if another than the first has other settings or data."""
+        mine = self.settings.asdict(), self._data()
+        (differ,) = distributed.all_reduce_max(mine != distributed.broadcast(mine))
+        if differ:
+            raise TrainingError(
+                "the ranks of this training have other settings or data on one of the hosts: give each the same "
+                "command, and prepare the same data there"
+            )
+
+    # ---- commands ----
+
+    def _should_stop(self) -> bool:
+        """Whether to stop now, between two steps."""
+        return self.steering.should_stop(epoch_done=self.seen == 0)
+
+    def _follow_commands(self, look: bool, save: bool = False) -> bool:
+        """Set what control.json and signals ask for; -> save, the same on all ranks."""
+        rate, save = self.steering.poll(look, save)
+        if rate:
+            self.lr = rate
+        return save
+
+    # ---- faults ----
+
+    def _recover(self) -> None:
+        """Before training: mend what an earlier cut or a full disk has left; see that there is a checkpoint."""
+        moved, cut = distributed.all_reduce_max(self.run_folder.was_trained_elsewhere(), self.stepper.interrupted)
+        if moved:
+            self.log(f"run {self.run} was trained elsewhere since this Trainer last saw it")
+        if (cut or moved) and not self._resume():
+            raise TrainingError("the last fit was cut in the middle of its first step: make a new Trainer")
+        if self.pending_row is not None:
+            self._write_epoch(self.pending_row)
+        if self.run_folder.saved_step < 0:
+            self.save()  # so that there is always a good state to go back to
+
+    def _leave_device(self) -> None:
+        """Give back what the arrays take of the device's memory."""
+
+    def _explain(self, error: BaseException) -> None:
+        """Raise TrainingError with what to try if memory ran out or another rank has died; else return."""
+        if faults.is_out_of_memory(error):
+            self._out_of_memory(error)
+        if distributed.is_peer_lost(error):
+            # not on a GPU, where the step that waits for the dead rank would have to end first
+            if distributed.rank() == 0 and self.device.type == "cpu" and not self.stepper.interrupted:
+                self.save()
+                # at once: torchrun's SIGTERM, which is on its way, may come before the error is printed
+                self.log(f"another process has ended; saved at step {self.run_folder.saved_step}")
+            saved = f"Saved at step {self.run_folder.saved_step}"
+            raise TrainingError(distributed.peer_lost_message(error, saved)) from error
+
+    def _out_of_memory(self, error: BaseException) -> None:
+        """Save, and raise TrainingError with what to try; the weights are those of a whole step."""
+        fault = faults.first_line(error)
+        faults.release_memory(error)
+        self._leave_device()
+        what = f"out of memory on {self.device} after step {self.step}"
+        if distributed.world_size() > 1:  # this process ends, and the others, which still wait for it, with it
+            raise TrainingError(
+                f"{what} on rank {distributed.rank()} ({fault}): give fewer images a step, --set batch=..."
+            ) from None
+        if self.stepper.interrupted:  # it was cut in the update: to the last checkpoint
+            self._resume()
+        elif self.training_thread is threading.current_thread():
+            self.save()
+        batch, size = self.settings.batch, " x ".join(map(str, self.settings.shape))
+        advice = "a batch of one image does not fit: take a smaller size or width"
+        if batch > 1:
+            half = f"Trainer(settings.replace(batch={batch // 2}), arrays, run={self.run!r})"
+            advice = f"try half the batch, {half}: it goes on from here"
+        raise TrainingError(
+            f"{what}, with batch {batch} at {size} px ({fault}). Nothing is lost, it is saved; {advice}"
+        ) from None
+
+    # ---- the best epoch ----
+
+    def _write_epoch(self, row: dict) -> None:
+        """best.pt where the epoch is the best so far, the checkpoint, the history."""
+        before, score = self.best, self.records.monitored_score(row)
+        self._check_good()
+        try:
+            if score > before:
+                self.run_folder.write_best(*self._export_parts(row))
+                self.best = score
+            self.save(score > before)
+        except BaseException:
+            self.best = before  # it is tried again
+            raise
+        self.pending_row = None
+
+    def _export_parts(self, row: dict) -> tuple:
+        """What an export says of these weights: weights, settings, scores, data.
+
+        The weights of an early epoch know images of half the size, so that is their input.
+        """
+        names = {self.dataset.column(name): name for name in (*self.dataset.rows, "mean_iou", "accuracy")}
+        scores = {name: row[column] for column, name in names.items() if column in row}
+        settings = self.settings
+        if row["epoch"] <= self.records.half_size_epochs:
+            rows, columns = (side // 2 for side in settings.shape)
+            settings = settings.replace(size=rows, columns=columns, half_size_fraction=0.0)
+        source, images = choice.source(self.dataset.name), len(self.arrays["train"])
+        what = f"{self.dataset.title}, {source}, {images} images, epoch {row['epoch']}"
+        return self.stepper.network.state_dict(), settings, scores, what
+
+    def export(self, path: Path) -> None:
+        """Write the weights of the best epoch by validation as one file that predict.load takes anywhere."""
+        self.run_folder.export(path)
