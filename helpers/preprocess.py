@@ -172,7 +172,7 @@ def class_shares(arrays: Arrays, classes: int) -> np.ndarray:
 class Samples(Dataset):
     """Whole batches: sample numbers int64[B] -> images uint8[b,S,T,3], labels uint8[b,S,T], and all the numbers.
 
-    Of several processes each takes its share of every batch, b = B / processes; alone b = B.
+    Each rank takes its share of every batch, b = B / ranks; alone b = B.
     """
 
     def __init__(self, arrays: Arrays):

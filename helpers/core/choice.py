@@ -41,7 +41,7 @@ def chosen_dataset() -> str:
 
 
 def source(dataset: str | None = None) -> str:
-    """Where the prepared data comes from: 'synthetic' (drawn) or 'release'."""
+    """Where the prepared data comes from: 'synthetic' or 'release'."""
     return prepared(dataset or chosen_dataset()).get("source", "synthetic")
 
 

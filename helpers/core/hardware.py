@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from .. import __version__
 
 if TYPE_CHECKING:
-    import torch  # imported where it is used: processes that draw or copy start without it
+    import torch  # imported where it is used: processes that draw synthetic data start without it
 
 
 def pick_device() -> "torch.device":
-    """CUDA where there is a card, Apple's MPS where there is one, else the CPU."""
+    """CUDA where there is a GPU for it, Apple's MPS where there is one, else the CPU."""
     import torch
 
     if torch.cuda.is_available():

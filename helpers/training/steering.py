@@ -27,7 +27,7 @@ class Signals:
     An optimizer step that a KeyboardInterrupt cuts in two leaves weights and moments of different steps, so the
     loop looks at `asked` after each step instead. A SIGTERM is sent on when it is left: the process ends as it was
     told to, only later. Outside the main thread signals do not arrive: nothing is changed.
-    ignore_repeat: no SIGINT raises. torchrun hands Ctrl-C on to processes that the terminal has told already.
+    ignore_repeat: no SIGINT raises. torchrun hands Ctrl-C on to processes that the terminal has reached already.
     """
 
     def __init__(self, ignore_repeat: bool = False):
@@ -237,7 +237,7 @@ class Steering:
 
 
 class ShutdownHandler:
-    """Sees to it that trainings in background threads are saved when the process ends or is told to end."""
+    """Sees to it that trainings in background threads are saved when the process ends or gets SIGTERM."""
 
     def __init__(self):
         self.running: weakref.WeakSet = weakref.WeakSet()  # objects with pause(timeout)
