@@ -262,9 +262,10 @@ class Trainer:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
-    def stop_after_epoch(self) -> None:
-        """Stop the training that runs when its current epoch is whole; nothing if none runs."""
+    def stop_after_epoch(self) -> bool:
+        """Stop the training that runs when its current epoch is whole; False if none runs."""
         self.stop = "epoch" if self.training_thread is not None else self.stop
+        return self.training_thread is not None
 
     def wait(self) -> "Trainer":
         """Wait for the background training and print what it says; an interrupt pauses it. Raises its exception."""
