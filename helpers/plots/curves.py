@@ -29,18 +29,20 @@ def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset, trace: Tr
     figure = make_figure(WIDTH, 55 + 160 * len(panels))
     for number, (key, title) in enumerate(panels.items()):
         axes = chart(figure, (70, 160 * (len(panels) - number) - 115, 810, 145), ylabel=title)
+        if number:
+            axes.sharex(figure.axes[0])
         for (name, rows), color in zip(runs.items(), HUES * len(runs), strict=False):
             _line(axes, rows, key, color, name)
             _notes(axes, rows, color)
         axes.tick_params(labelbottom=key == "lr")
+        if key not in ("loss", "lr"):
+            axes.set_ylim(0, 1)
     if len(trace):
         epochs, losses, rates = np.array(trace, float).T
         figure.axes[0].plot(epochs, losses, color=HUES[0], lw=0.8, alpha=0.45, zorder=1)
         figure.axes[-1].lines[0].set_data(epochs, rates)
         figure.axes[-1].lines[0].set_marker("")
-    _share_epochs(figure, runs, trace)
-    for axes in figure.axes[1:-1]:
-        axes.set_ylim(0, 1)
+    _epoch_axis(figure.axes[-1])
     _rate_axis(figure.axes[-1])
     if any(runs):
         top_legend(figure)
@@ -61,7 +63,7 @@ def class_curves(rows: list[dict], dataset: Dataset) -> Figure:
         axes.lines[-1].set_path_effects([patheffects.withStroke(linewidth=2.6, foreground=MUTED)])  # for pale colours
     axes.set_ylim(0, 1)
     _notes(axes, rows, MUTED)
-    _share_epochs(figure, {"": rows})
+    _epoch_axis(axes)
     right = axes.get_yaxis_transform()  # x as a share of the axes' width
     for (name, value), y in zip(last.items(), _spread(list(last.values()), LINE / height), strict=True):
         axes.plot((1.0, 1.03), (value, y), transform=right, color=class_color(dataset, name), lw=1.6, clip_on=False)
@@ -111,14 +113,11 @@ def _notes(axes: Axes, rows: list[dict], color) -> None:
             free[slot] = epoch
 
 
-def _share_epochs(figure: Figure, runs: dict[str, list[dict]], trace: Trace = ()) -> None:
-    """The same epochs on every axes, named once below."""
-    epochs = np.concatenate([_column(rows, "epoch") for rows in runs.values()] + [[point[0] for point in trace]])
-    pad = 0.03 * (np.ptp(epochs) or 1.0)
-    for axes in figure.axes:
-        axes.set_xlim(epochs.min() - pad, epochs.max() + pad)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.axes[-1].set_xlabel("epoch", **LABEL)
+def _epoch_axis(axes: Axes) -> None:
+    """Whole numbers, named below."""
+    axes.margins(x=0.03)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch", **LABEL)
 
 
 def _rate_axis(axes: Axes) -> None:

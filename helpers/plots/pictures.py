@@ -14,6 +14,7 @@ WRONG, RIGHT, EDGE, UNSCORED = (204, 0, 90), (226, 226, 226), (188, 188, 188), (
 Images = Sequence[np.ndarray] | np.ndarray  # uint8: a list of [H,W,3] or [H,W], or one array of them
 Texts = Sequence[str] | None
 Tile = tuple[np.ndarray, str]  # a picture uint8 [h,w,3] and the text above it
+Rows = list[list[Tile]]
 
 
 def overlay(image: np.ndarray, label: np.ndarray, dataset: Dataset, alpha: float = 0.5) -> np.ndarray:
@@ -64,7 +65,7 @@ def batch(images: Images, labels: Images, dataset: Dataset, columns: int = 5) ->
 def predictions(images: Images, truths: Images, labels: Images, dataset: Dataset, titles: Texts = None) -> Figure:
     """A row an image: photo uint8 [H,W,3], true and predicted label uint8 [H,W], overlay, errors; titles beside."""
     side = 150
-    rows: list[list[Tile]] = []
+    rows: Rows = []
     above = ["photo", "true label", "prediction", "overlay", "errors"]
     for image, truth, guess in zip(images, truths, labels, strict=True):
         tiles = [
@@ -140,18 +141,13 @@ def _tinted(image: np.ndarray, label: np.ndarray, dataset: Dataset, side: int) -
     return overlay(_photo(image, side), _fit(label, side, smooth=False), dataset)
 
 
-def _rows(tiles: list[Tile], columns: int) -> list[list[Tile]]:
+def _rows(tiles: list[Tile], columns: int) -> Rows:
     """A flat list -> rows of at most `columns`."""
     return [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
 
 
 def _grid(
-    rows: list[list[Tile]],
-    side: int,
-    dataset: Dataset | None = None,
-    labels: Texts = None,
-    beside: Texts = None,
-    gap: int = 6,
+    rows: Rows, side: int, dataset: Dataset | None = None, labels: Texts = None, beside: Texts = None, gap: int = 6
 ) -> Figure:
     """Rows of tiles in cells `side` wide, texts beside the rows; the class legend (or `labels`) if dataset is given."""
     left = gap + (LINE if beside else 0)
