@@ -114,7 +114,7 @@ def lr_finder(rates: np.ndarray, losses: np.ndarray, suggestion: float) -> Figur
     axes = canvas.chart(figure, (70, 50, 810, 230), "learning rate", "training loss, smoothed")
     axes.plot(rates, losses, color=HUES[0], lw=1.6)
     axes.set_xscale("log")
-    axes.set_ylim(top=min(losses.max(), 1.3 * losses[0]))  # what is lost at the end would hide the fall
+    axes.set_ylim(top=min(losses.max(), 1.3 * losses[0]))  # the diverging end would hide the fall
     axes.axvline(suggestion, color=HUES[1], linestyle="--", linewidth=1.2)
     text, up = f" the loss falls fastest: {suggestion:.1e}", axes.get_xaxis_transform()
     axes.text(suggestion, 0.97, text, transform=up, fontsize=TEXT, color=HUES[1], va="top")

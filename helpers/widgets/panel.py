@@ -272,7 +272,7 @@ def read_rate(text: str) -> float:
     try:
         return float(text.replace(",", "."))
     except ValueError:
-        raise TrainingError(f"{text!r} is no number: type for example 3e-4") from None
+        raise TrainingError(f"{text!r} is not a number: type for example 3e-4") from None
 
 
 def status_line(trainer: Trainer) -> str:
