@@ -259,10 +259,8 @@ def find_photos(folder: Path) -> list[Path]:
 
 def color(label_maps: list[Path], dataset: catalog.Dataset) -> None:
     """colors/<name>.png beside each label map, in the classes' colours: ids themselves look black."""
-    from .plots import everything  # loads matplotlib, which nothing else here needs
-
     for path in label_maps:
-        picture = everything.colorize(masks.read_label(path, len(dataset.classes)), dataset)
+        picture = masks.colorize(masks.read_label(path, len(dataset.classes)), dataset)
         with files.atomic(path.parent / "colors" / path.name) as file:
             Image.fromarray(picture).save(file, format="PNG")
 

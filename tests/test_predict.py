@@ -20,7 +20,6 @@ from helpers.core.errors import DataError, UNetError
 from helpers.core.registry import load_dataset
 from helpers.settings import make_settings
 from helpers.training import checkpoint
-from helpers.widgets import panel
 
 
 @torch.no_grad()
@@ -413,12 +412,3 @@ def test_the_command_does_one_thing(arguments, capsys):
     with pytest.raises(SystemExit):
         predict.main(arguments)
     assert "give PHOTOS_DIR and OUT_DIR, or --to-onnx FILE" in capsys.readouterr().err
-
-
-def test_the_upload_widget_takes_both_forms_of_value(parser):
-    entry = {"name": "x.png", "content": memoryview(b"123")}
-    assert panel.uploaded((entry,)) == panel.uploaded({"x.png": entry}) == [b"123"]
-    box = panel.upload(parser)
-    button, message, picture = box.children
-    button.notify_change({"name": "value", "old": (), "new": (entry,), "owner": button, "type": "change"})
-    assert "cannot be read as a photo" in message.value and not picture.value

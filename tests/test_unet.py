@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from helpers import unet
+from helpers import plots, unet
 from helpers.core.errors import UNetError
-from helpers.plots import everything
 from helpers.settings import make_settings
 
 
@@ -170,7 +169,7 @@ def test_every_form_is_listed_block_by_block_and_drawn(up, padded):
     assert all(row["input"] == before["output"] for before, row in zip(rows, rows[1:], strict=False))
     assert rows[-1]["output"] == ((2, 11, 252, 220) if padded else (2, 11, 164, 132))
     assert sum(r["params"] for r in rows) == unet.count_parameters(model)
-    boxes = [patch.get_gid() for patch in everything.architecture(rows).axes[0].patches if patch.get_gid()]
+    boxes = [patch.get_gid() for patch in plots.architecture(rows).axes[0].patches if patch.get_gid()]
     assert sorted(boxes) == sorted(["photo", *[row["name"] for row in rows]])
 
 

@@ -1,82 +1,29 @@
-"""Widgets for the notebooks. No argument that only ipywidgets 8 has: Colab runs 7.7.1."""
+"""The panel beside a training. No argument that only ipywidgets 8 has: Colab runs 7.7.1."""
 
-import base64
 import contextlib
 import html
-import io
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import ipywidgets
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
+from .. import plots
 from ..augment import to_float
-from ..core import files
-from ..core.errors import UNetError
-from ..plots import everything
-from ..predict import Segmenter
+from ..core.errors import TrainingError, UNetError
 from ..trainer import Trainer
 from ..training import steering
 
-# ---- a photo of the reader's own ----
-
-
-def uploaded(value: dict | tuple) -> list[bytes]:
-    """The contents of a FileUpload's value: a dict of dicts in ipywidgets 7, a tuple of dicts in 8."""
-    entries = value.values() if isinstance(value, dict) else value
-    return [bytes(entry["content"]) for entry in entries]
-
-
-def decode(data: bytes) -> np.ndarray:
-    """An encoded photo -> uint8 [H,W,3], upright; one of files.UNREADABLE if it is none."""
-    with Image.open(io.BytesIO(data)) as image:
-        return files.to_rgb(ImageOps.exif_transpose(image))
-
-
-def parse(segmenter: Segmenter, photo: np.ndarray) -> bytes:
-    """uint8 [H,W,3] -> PNG of its parse."""
-    return everything.png(everything.parse(photo, segmenter.predict([photo])[0], segmenter.dataset))
-
-
-def upload(segmenter: Segmenter) -> ipywidgets.VBox:
-    """A button that takes one photo of the reader's own and shows its parse below, or why it could not be read."""
-    button = ipywidgets.FileUpload(accept="image/*", multiple=False, description="Upload a photo")
-    picture, message = ipywidgets.HTML(), ipywidgets.HTML()
-    box = ipywidgets.VBox([button, message, picture])
-
-    def show(change):
-        for data in uploaded(change["new"]):
-            message.value = "parsing ..."
-            try:
-                photo = decode(data)
-            except files.UNREADABLE as error:
-                message.value = f"This file cannot be read as a photo ({type(error).__name__}): try a JPEG or PNG."
-                continue
-            picture.value = as_html(parse(segmenter, photo))
-            message.value = ""
-
-    button.observe(show, names="value")
-    return box
-
-
-def as_html(png: bytes) -> str:
-    """A PNG as an HTML picture."""
-    return f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" style="max-width: 100%">'
-
-
-# ---- the panel of a training ----
-
 LOWEST, HIGHEST = -7, 0  # of the slider, as powers of ten
 REST = 2.0  # seconds after which a slider counts as left alone
-TEXT_EVERY = 0.5  # seconds between two updates of bar and status
+STATUS_EVERY = 0.5  # seconds between two updates of bar and status
 DRAW_SHARE = 0.05  # of the time at most that goes into drawing the curve
 FACES = 3
 PATIENCE = 2  # seconds that a drawing waits for another
-LINES = 4  # of what the training said last
+LINES = 4  # of the training's log
 HINT = (
     "Training runs in the background: other cells can run meanwhile. Jupyter's stop button does not reach it; "
     "<b>Pause</b> does."
@@ -95,267 +42,270 @@ def panel(trainer: Trainer) -> "Panel":
 
 
 class Panel(ipywidgets.VBox):
-    """The widgets, and what each does. Updates come from the training's thread, clicks from another."""
+    """The widgets, and what each does. Updates come from the training's thread, clicks from the kernel's own."""
 
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
-        self.own = threading.local()  # .quiet: this thread sets a widget itself, no reader does
+        self.own = threading.local()  # .change: this thread sets a widget itself, no reader does
         self.pen = threading.Lock()  # one drawing at a time
-        self.texted = self.drawn = -math.inf  # when bar and curve were last updated
-        self.moved = -math.inf  # when a reader last moved the slider
+        self.status_at = self.drawn_at = -math.inf  # when status and curve were last updated
+        self.moved_at = -math.inf  # when a reader last moved the slider
         self.cost = 0.0  # seconds that a curve takes
+        self.fault = self.note = ""  # what came of the reader's last act
         self._make_widgets()
-        super().__init__(self._rows())
+        rows = [
+            ipywidgets.HBox([self.start, self.pause, self.after, self.epochs]),
+            ipywidgets.HBox([self.slider, self.number, self.tenth, self.half, self.double]),
+            ipywidgets.HBox([self.bar, self.status]),
+        ]
+        super().__init__([*rows, self.hint, self.message, self.curve, self.faces])
         self._connect()
         self.refresh()
         trainer.watchers.append(self.on_event)
 
-    # --- widgets -------------------------------------------------------------------------------------------------
-
     def _make_widgets(self) -> None:
         """Every widget, with a class name for style sheets and tests."""
-        wide = {"width": "max-content"}
+        whole = {"description_width": "initial"}  # else a long description is cut
+        wide, small, fit = {"width": "max-content"}, {"width": "44px"}, {"max_width": "100%", "object_fit": "contain"}
         self.start = ipywidgets.Button(description="Start", button_style="success", icon="play")
         self.pause = ipywidgets.Button(description="Pause", button_style="warning", icon="pause")
         self.after = ipywidgets.Button(description="Stop after this epoch", icon="stop", layout=wide)
-        left = max(self.trainer.settings.epochs - self.trainer.epoch, 1)
-        named = {"description_width": "initial"}  # else long names are cut
-        self.epochs = ipywidgets.BoundedIntText(left, min=1, max=100000, description="epochs to go", style=named)
+        left = epochs_to_go(self.trainer)
+        self.epochs = ipywidgets.BoundedIntText(left, min=1, max=100000, description="epochs to go", style=whole)
         self.epochs.layout.width = "170px"
-        self.slider = ipywidgets.FloatLogSlider(
-            self._shown(self.trainer.lr), base=10, min=LOWEST, max=HIGHEST, step=0.01, description="learning rate",
-            continuous_update=False, readout=False, style=named,
-        )  # fmt: skip
+        slider = dict(min=LOWEST, max=HIGHEST, step=0.01, continuous_update=False, readout=False, style=whole)
+        self.slider = ipywidgets.FloatLogSlider(clamp(self.trainer.lr), description="learning rate", **slider)
         self.slider.layout.width = "420px"
-        self.number = ipywidgets.Text(self._text(self.trainer.lr), continuous_update=False)
-        self.number.layout.width = "90px"
-        small = {"width": "44px"}
+        self.number = ipywidgets.Text(f"{self.trainer.lr:.2e}", continuous_update=False, layout={"width": "90px"})
         self.tenth = ipywidgets.Button(description="/10", layout=small)
         self.half = ipywidgets.Button(description="/2", layout=small)
         self.double = ipywidgets.Button(description="×2", layout=small)
-        self.bar = ipywidgets.FloatProgress(0, min=0, max=1, bar_style="info")
-        self.bar.layout.width = "260px"
+        self.bar = ipywidgets.FloatProgress(0, min=0, max=1, bar_style="info", layout={"width": "260px"})
         self.status, self.hint, self.message = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        self.curve, self.faces = ipywidgets.Image(format="png"), ipywidgets.Image(format="png")
-        for picture in (self.curve, self.faces):
-            picture.layout.max_width = "100%"
-            picture.layout.object_fit = "contain"
-        for name in ("start", "pause", "after", "epochs", "slider", "number", "tenth", "half", "double", "bar",
-                     "status", "message", "curve", "faces"):  # fmt: skip
-            getattr(self, name).add_class(f"unet-{name}")
-
-    def _rows(self) -> list[ipywidgets.Widget]:
-        """The widgets, top to bottom."""
-        return [
-            ipywidgets.HBox([self.start, self.pause, self.after, self.epochs]),
-            ipywidgets.HBox([self.slider, self.number, self.tenth, self.half, self.double]),
-            ipywidgets.HBox([self.bar, self.status]),
-            self.hint,
-            self.message,
-            self.curve,
-            self.faces,
-        ]
+        self.curve = ipywidgets.Image(format="png", layout=fit)
+        self.faces = ipywidgets.Image(format="png", layout=fit)
+        for name, widget in list(vars(self).items()):
+            if isinstance(widget, ipywidgets.DOMWidget):
+                widget.add_class(f"unet-{name}")
 
     def _connect(self) -> None:
         """What each widget does when a reader uses it."""
-        self.start.on_click(self.on_start)
-        self.pause.on_click(self.on_pause)
-        self.after.on_click(self.on_after)
-        self.epochs.observe(self.on_epochs, names="value")
-        self.slider.observe(self.on_slider, names="value")
-        self.number.observe(self.on_number, names="value")
+        self.start.on_click(lambda _: self.on_start())
+        self.pause.on_click(lambda _: self.trainer.pause())
+        self.after.on_click(lambda _: self.on_after())
+        self._on_change(self.epochs, self.on_epochs)
+        self._on_change(self.slider, self.on_slider)
+        self._on_change(self.number, self.on_number)
         for button, factor in ((self.tenth, 0.1), (self.half, 0.5), (self.double, 2.0)):
             button.on_click(lambda _, factor=factor: self.on_factor(factor))
 
+    def _on_change(self, widget: ipywidgets.Widget, act: Callable) -> None:
+        """Call act with the widget's new value when a reader has changed it, and not when this panel has."""
+
+        def changed(change: dict) -> None:
+            if not getattr(self.own, "change", False):
+                act(change["new"])
+
+        widget.observe(changed, names="value")
+
     # --- what a reader does --------------------------------------------------------------------------------------
 
-    def on_start(self, _: ipywidgets.Button) -> None:
+    def on_start(self) -> None:
         """Train for the epochs to go."""
-        with self._told():
+        with self._act():
             self.trainer.start(self.trainer.epoch + self.epochs.value)
-        self.show_buttons()
 
-    def on_pause(self, _: ipywidgets.Button) -> None:
-        """Stop after this step; the thread's last words say where."""
-        self.trainer.pause()
-
-    def on_after(self, _: ipywidgets.Button) -> None:
+    def on_after(self) -> None:
         """Stop when the epoch is whole."""
-        self.trainer.stop_after_epoch()
-        if self.trainer.stop == "epoch":
-            self.say("Stops after this epoch.")
+        with self._act():
+            self.note = "Stops after this epoch." if self.trainer.stop_after_epoch() else ""
 
-    def on_epochs(self, change: dict) -> None:
+    def on_epochs(self, epochs: int) -> None:
         """While a training runs, more or fewer epochs; else they count when Start is pressed."""
-        if not self._quiet() and self.trainer.running:
-            self.trainer.target_epoch = self.trainer.epoch + change["new"]
+        if self.trainer.running:
+            self.trainer.target_epoch = self.trainer.epoch + epochs
             self.show_progress()
 
-    def on_slider(self, change: dict) -> None:
+    def on_slider(self, rate: float) -> None:
         """The rate that the slider was moved to."""
-        if not self._quiet():
-            self.moved = time.monotonic()
-            self.set_rate(change["new"])
+        self.moved_at = time.monotonic()
+        with self._act():
+            self.trainer.lr = rounded(rate)
 
-    def on_number(self, change: dict) -> None:
+    def on_number(self, text: str) -> None:
         """The rate that was typed."""
-        if self._quiet():
-            return
-        self.moved = -math.inf
-        try:
-            rate = float(change["new"])
-        except ValueError:
-            self.say(f"{change['new']!r} is no number: type for example 3e-4", fault=True)
-            self.show_rate()
-        else:
-            self.set_rate(rate)
+        self.moved_at = -math.inf
+        with self._act():
+            self.trainer.lr = rounded(read_rate(text))
 
     def on_factor(self, factor: float) -> None:
         """The rate that one of the buttons asks for."""
-        self.moved = -math.inf
-        self.set_rate(self.trainer.lr * factor)
-
-    def set_rate(self, rate: float) -> None:
-        """The training's rate, from its next step on."""
-        with self._told():
-            self.trainer.lr = float(f"{rate:.3g}")
-        self.show_rate()
+        self.moved_at = -math.inf
+        with self._act():
+            self.trainer.lr = rounded(self.trainer.lr * factor)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """An error of ours is shown, not raised where nobody sees it."""
+    def _act(self) -> Iterator[None]:
+        """An error of ours is shown until the reader's next act, not raised where nobody sees it."""
+        self.fault = self.note = ""
         try:
             yield
         except UNetError as error:
-            self.say(str(error), fault=True)
+            self.fault = str(error)
+        self.show_texts()
 
     # --- what the training does ----------------------------------------------------------------------------------
 
     def on_event(self, event: str) -> None:
         """The trainer's watcher; called in its thread between two steps."""
         now = time.monotonic()
-        if event == "log" and self.trainer.log_lines:
-            self.say("\n".join(self.trainer.log_lines[-LINES:]))
+        if event == "log":
+            self.show_message()
         elif event in ("epoch", "end"):
+            self.note = "" if event == "end" else self.note
             self.refresh()
         elif event == "note":
             self.show_rate()
             self.draw_curve()
-        elif event == "step" and now - self.texted > TEXT_EVERY:
+        elif event == "step" and now - self.status_at > STATUS_EVERY:
             self.show_progress()
-            if now - self.drawn > self.cost / DRAW_SHARE:
+            if now - self.drawn_at > self.cost / DRAW_SHARE:
                 self.draw_curve()
 
     def refresh(self) -> None:
         """Everything, as it is now."""
+        self.show_texts()
+        self.draw_curve()
+        if len(self.trainer.arrays["val"]):
+            self._draw(self.faces, faces_png)
+
+    def show_texts(self) -> None:
+        """Everything but the pictures."""
         self.show_buttons()
         self.show_rate()
         self.show_progress()
-        self.draw_curve()
-        self.draw_faces()
-        if self.trainer.error is not None:
-            error = self.trainer.error
-            self.say(f"{type(error).__name__}: {error} (trainer.wait() raises it in a cell)", fault=True)
+        self.show_message()
 
     def show_buttons(self) -> None:
         """Which buttons can be pressed, and how many epochs are to go."""
-        trains, behind = self.trainer.training_thread is not None or self.trainer.running, self.trainer.running
-        self.hint.value = HINT if behind else ""
-        self.start.disabled, self.pause.disabled, self.after.disabled = trains, not behind, not behind
+        in_background = self.trainer.running
+        trains = in_background or self.trainer.training_thread is not None
+        self.hint.value = HINT if in_background else ""
+        self.start.disabled, self.pause.disabled, self.after.disabled = trains, not in_background, not in_background
         if trains and (left := self.trainer.target_epoch - self.trainer.epoch) > 0:
-            with self._quietly():
-                self.epochs.value = left
+            self._show(self.epochs, left)
 
     def show_rate(self) -> None:
         """The rate of the next step, on the slider and as a number.
 
         Not on a slider that is being moved: the answer to one key would undo the keys pressed since.
         """
-        with self._quietly():
-            if time.monotonic() - self.moved > REST:
-                self.slider.value = self._shown(self.trainer.lr)
-            self.number.value = self._text(self.trainer.lr)
+        if time.monotonic() - self.moved_at > REST:
+            self._show(self.slider, clamp(self.trainer.lr))
+        self._show(self.number, f"{self.trainer.lr:.2e}")
 
     def show_progress(self) -> None:
         """Bar and status line."""
-        one = self.trainer
-        end = max(one.target_epoch, one.epoch, 1)
-        self.bar.max, self.bar.value = float(end), one.progress
-        images = (end - one.progress) * len(one.arrays["train"])
-        words = [f"epoch {one.progress:.1f} of {end}", f"step {one.step}", f"rate {one.lr:.1e}"]
-        if one.trace:
-            words.append(f"loss {one.trace[-1][1]:.3f}")
-        if one.images_per_second > 0:
-            left = round(images / one.images_per_second)
-            words += [f"{one.images_per_second:.0f} images/s", f"{left // 60}:{left % 60:02} left"]
-        self.status.value = " &nbsp; ".join(words)
-        self.texted = time.monotonic()
+        self.bar.max = float(last_epoch(self.trainer))
+        self.bar.value, self.status.value = self.trainer.progress, status_line(self.trainer)
+        self.status_at = time.monotonic()
+
+    def show_message(self) -> None:
+        """What went wrong, in red, above the last lines of the training's log."""
+        error, lines = self.trainer.error, self.trainer.log_lines[-LINES:]
+        fault = self.fault
+        if error is not None:  # it is the log's last line, too
+            fault, lines = f"{type(error).__name__}: {error} (trainer.wait() raises it in a cell)", []
+        text = preformatted("\n".join(filter(None, [*lines, self.note])), "inherit")
+        self.message.value = (preformatted(fault, "#b00020") if fault else "") + text
 
     def draw_curve(self) -> None:
         """Loss, validation and rate so far, the rate's changes marked."""
-        with self._drawing() as free:
-            began = time.monotonic()
-            one = self.trainer
-            if not free:
-                return
-            self.curve.value = everything.png(everything.curves(one.history, one.dataset, list(one.trace)))
-            self.drawn = time.monotonic()
-            self.cost = self.drawn - began
+        began = time.monotonic()
+        self._draw(self.curve, curve_png)
+        self.drawn_at = time.monotonic()
+        self.cost = self.drawn_at - began
 
-    def draw_faces(self) -> None:
-        """What the network says now of a few validation images, from one step's weights."""
-        with self._drawing() as free:
-            one, val = self.trainer, self.trainer.arrays["val"]
-            if not free or not len(val):
-                return
-            rows = np.linspace(0, len(val) - 1, min(FACES, len(val))).astype(int)
-            images, truths = one.at_size(
-                *(torch.from_numpy(part[rows]) for part in (val.images, val.labels)), one.epoch
-            )
-            x = to_float(images.to(one.device), one.settings.mean, one.settings.std)
-            with torch.no_grad():
-                said = one.network(x).argmax(1).to(torch.uint8).cpu().numpy()
-            names = [val.ids[row] for row in rows]
-            self.faces.value = everything.png(
-                everything.predictions(images.numpy(), truths.numpy(), said, one.dataset, names)
-            )
-
-    @contextlib.contextmanager
-    def _drawing(self) -> Iterator[bool]:
-        """The pen, one thread at a time; False if another draws for long: a picture must not hold a training up."""
-        free = self.pen.acquire(timeout=PATIENCE)
-        try:
-            yield free
-        finally:
-            if free:
+    def _draw(self, picture: ipywidgets.Image, draw: Callable[[Trainer], bytes]) -> None:
+        """One thread at a time; left out if another draws for long: a picture must not hold a training up."""
+        if self.pen.acquire(timeout=PATIENCE):
+            try:
+                picture.value = draw(self.trainer)
+            finally:
                 self.pen.release()
 
-    def say(self, text: str, fault: bool = False) -> None:
-        """Lines below the bar."""
-        color = "#b00020" if fault else "inherit"
-        self.message.value = f'<pre style="color: {color}; white-space: pre-wrap; margin: 0">{html.escape(text)}</pre>'
-
-    # --- small matters -------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _quietly(self) -> Iterator[None]:
-        """Within, this thread's changes of widgets are no orders."""
-        self.own.quiet = True
+    def _show(self, widget: ipywidgets.Widget, value: object) -> None:
+        """Set a widget's value without taking it for a reader's act."""
+        self.own.change = True
         try:
-            yield
+            widget.value = value
         finally:
-            self.own.quiet = False
+            self.own.change = False
 
-    def _quiet(self) -> bool:
-        """Whether the change at hand is our own."""
-        return getattr(self.own, "quiet", False)
 
-    @staticmethod
-    def _shown(rate: float) -> float:
-        """A rate within the slider's ends."""
-        return min(max(rate, 10.0**LOWEST), 10.0**HIGHEST)
+# --- what is shown of a training ---------------------------------------------------------------------------------
 
-    @staticmethod
-    def _text(rate: float) -> str:
-        """A rate as it would be typed."""
-        return f"{rate:.2e}"
+
+def epochs_to_go(trainer: Trainer) -> int:
+    """Those left of the last fit or start, else of the settings; at least 1."""
+    unfinished = trainer.target_epoch > trainer.epoch
+    return max((trainer.target_epoch if unfinished else trainer.settings.epochs) - trainer.epoch, 1)
+
+
+def last_epoch(trainer: Trainer) -> int:
+    """The epoch at which the bar ends."""
+    return max(trainer.target_epoch, trainer.epoch, 1)
+
+
+def clamp(rate: float) -> float:
+    """A rate within the slider's ends."""
+    return min(max(rate, 10.0**LOWEST), 10.0**HIGHEST)
+
+
+def rounded(rate: float) -> float:
+    """Three digits, as they are shown."""
+    return float(f"{rate:.3g}")
+
+
+def read_rate(text: str) -> float:
+    """A typed number, with a point or a decimal comma; TrainingError if it is none."""
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        raise TrainingError(f"{text!r} is not a number: type for example 3e-4") from None
+
+
+def status_line(trainer: Trainer) -> str:
+    """Epoch, step, rate, loss, speed and time left, as HTML."""
+    end = last_epoch(trainer)
+    parts = [f"epoch {trainer.progress:.1f} of {end}", f"step {trainer.step}", f"rate {trainer.lr:.1e}"]
+    if trainer.trace:
+        parts.append(f"loss {trainer.trace[-1][1]:.3f}")
+    if trainer.images_per_second > 0:  # not NaN
+        images = (end - trainer.progress) * len(trainer.arrays["train"])
+        minutes, seconds = divmod(round(images / trainer.images_per_second), 60)
+        parts += [f"{trainer.images_per_second:.0f} images/s", f"{minutes}:{seconds:02} left"]
+    return " &nbsp; ".join(parts)
+
+
+def preformatted(text: str, color: str) -> str:
+    """Lines as they are, as HTML."""
+    return f'<pre style="color: {color}; white-space: pre-wrap; margin: 0">{html.escape(text)}</pre>'
+
+
+def curve_png(trainer: Trainer) -> bytes:
+    """The history so far as PNG bytes."""
+    return plots.png(plots.curves(trainer.history, trainer.dataset, list(trainer.trace)))
+
+
+def faces_png(trainer: Trainer) -> bytes:
+    """What the network predicts now of a few validation images, from one step's weights, as PNG bytes."""
+    val = trainer.arrays["val"]
+    rows = np.linspace(0, len(val) - 1, min(FACES, len(val))).astype(int)
+    images, labels = torch.from_numpy(val.images[rows]), torch.from_numpy(val.labels[rows])
+    images, labels = trainer.at_size(images, labels, trainer.epoch)
+    x = to_float(images.to(trainer.device), trainer.settings.mean, trainer.settings.std)
+    with torch.no_grad():
+        predicted = trainer.network(x).argmax(1).to(torch.uint8).cpu().numpy()
+    names = [val.ids[row] for row in rows]
+    return plots.png(plots.predictions(images.numpy(), labels.numpy(), predicted, trainer.dataset, names))

@@ -44,8 +44,13 @@ class Lab:
     def __init__(self, root: Path, scratch: Path, environment: dict[str, str]):
         self.root, self.scratch, self.token = root, scratch, secrets.token_hex(8)
         self.runtime = scratch / "runtime"
-        folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "share", "JUPYTER_RUNTIME_DIR": "runtime",
-                   "HOME": "home", "IPYTHONDIR": "ipython"}  # fmt: skip
+        folders = {
+            "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_DATA_DIR": "share",
+            "JUPYTER_RUNTIME_DIR": "runtime",
+            "HOME": "home",
+            "IPYTHONDIR": "ipython",
+        }
         self.environment = environment | {name: str(scratch / folder) for name, folder in folders.items()}
         for folder in folders.values():
             (scratch / folder).mkdir(parents=True)
@@ -58,10 +63,18 @@ class Lab:
 
     def __enter__(self) -> "Lab":
         command = [
-            sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={self.port}",
-            "--port-retries=0", f"--IdentityProvider.token={self.token}", f"--notebook-dir={self.root}",
-            "--expose-app-in-browser", f"--LabApp.app_settings_dir={self.scratch / 'app-settings'}",
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--allow-root",
+            f"--port={self.port}",
+            "--port-retries=0",
+            f"--IdentityProvider.token={self.token}",
+            f"--notebook-dir={self.root}",
+            "--expose-app-in-browser",
+            f"--LabApp.app_settings_dir={self.scratch / 'app-settings'}",
+        ]
         self.log = open(self.scratch / "lab.log", "wb")  # closed in __exit__
         self.process = subprocess.Popen(
             command, cwd=self.root, env=self.environment, stdout=self.log, stderr=self.log, start_new_session=True

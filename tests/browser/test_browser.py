@@ -34,14 +34,16 @@ class SliderError(AssertionError):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A home in which 01 and 02 have been run at smoke scale."""
+    """A home as 01 and 02 leave it at smoke scale."""
     home = tmp_path_factory.mktemp("browser-home")
     environment = run_notebooks.kernel_env(None, "smoke", home / "ipython") | {"UNET_HOME": str(home)}
     code = (
-        "from helpers import catalog, env, preprocess, restructure\n"
-        "release = restructure.find_release('helen', catalog.SAMPLES['smoke'])\n"
-        "restructure.restructure('helen', release)\n"
-        "env.write_choice('helen', release.source, 'smoke')\n"
+        "import sys; sys.path[:0] = ['tests']\n"
+        "import tiny\n"
+        "from helpers import preprocess\n"
+        "from helpers.core import choice\n"
+        "tiny.prepare(train=24, val=3, test=8)\n"
+        "choice.write_choice('helen', 'synthetic', 'smoke')\n"
         "preprocess.open_arrays('helen', 64)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPO, env=environment, check=True)
@@ -71,7 +73,7 @@ def scene(page: browser.Notebook) -> None:
     see_mark(page, changed)
     here = pause(page)
     assert done < changed["step"] < here, (done, changed, here)
-    page.run_cell("controls.panel(trainer)")  # again: a new panel, the same training
+    page.run_cell("widgets.panel(trainer)")  # again: a new panel, the same training
     browser.wait_for("one panel", lambda: page.page.locator(".unet-start").count() == 1)
     page.picture("4-again")
     start(page, 3)
@@ -79,7 +81,7 @@ def scene(page: browser.Notebook) -> None:
     browser.wait_for("the end", lambda: page.value("trainer.epoch == trainer.target_epoch and not trainer.running"), 60)
     assert page.value("trainer.epoch") == end and changed["step"] < page.value("trainer.step")
     browser.wait_for("the last line", lambda: f"{end}/{end}" in page.widget("message").inner_text())
-    assert page.value("float(trainer.average.out.weight.isfinite().all())") == 1.0
+    assert page.value("float(trainer.network.out.weight.isfinite().all())") == 1.0
     page.picture("5-end")
 
 
@@ -153,8 +155,8 @@ def test_without_the_slider_s_callback_it_fails(tmp_path, prepared):
     """The same scene on a copy in which nobody listens to the slider."""
     root = tmp_path / "repository"
     shutil.copytree(REPO, root, ignore=not_ours)
-    path = root / "helpers" / "controls.py"
-    text, count = re.subn(r"self\.slider\.observe\(.*\)", "pass", path.read_text())
+    path = root / "helpers" / "widgets" / "panel.py"
+    text, count = re.subn(r"self\._on_change\(self\.slider, .*\)", "pass", path.read_text())
     assert count == 1
     path.write_text(text)
     with pytest.raises(SliderError, match="the rate: not within"):

@@ -3,6 +3,7 @@
 `make test-colab` runs this file on Colab's versions of ipykernel, IPython and ipywidgets too.
 """
 
+import importlib
 import io
 import time
 
@@ -11,9 +12,10 @@ import tiny
 from kernel import Kernel
 from PIL import Image
 
-from helpers import preprocess, trainer
+from helpers import plots, preprocess, trainer, widgets
 from helpers.core.errors import TrainingError
-from helpers.widgets import panel as controls
+
+module = importlib.import_module("helpers.widgets.panel")  # `helpers.widgets.panel` itself is the function
 
 
 @pytest.fixture
@@ -23,13 +25,18 @@ def arrays():
 
 
 @pytest.fixture
-def one(arrays, monkeypatch):
+def one(arrays):
     """A trainer whose steps take a while, so that a hand can come between them; paused at the end."""
-    step = trainer.Trainer._step
-    monkeypatch.setattr(trainer.Trainer, "_step", lambda self, *batch: (time.sleep(0.01), step(self, *batch))[1])
     made = trainer.Trainer(tiny.settings(epochs=20, schedule="constant"), arrays, "a", "cpu")
+    made.watchers.append(dawdle)
     yield made
     made.pause()
+
+
+def dawdle(event):
+    """A watcher that holds each step up."""
+    if event == "step":
+        time.sleep(0.01)
 
 
 def until(condition, seconds=20):
@@ -46,14 +53,14 @@ def is_png(data):
 
 
 def test_before_the_start_it_shows_how_things_are(one):
-    panel = controls.panel(one)
+    panel = widgets.panel(one)
     assert not panel.start.disabled and panel.pause.disabled and panel.after.disabled
     assert panel.epochs.value == 20 and panel.slider.value == pytest.approx(2e-3) and panel.number.value == "2.00e-03"
     assert is_png(panel.faces.value) and "epoch 0.0 of" in panel.status.value and one.step == 0
 
 
 def test_start_pause_and_on_to_the_end(one):
-    panel = controls.panel(one)
+    panel = widgets.panel(one)
     panel.epochs.value = 3
     panel.start.click()
     assert panel.start.disabled and not panel.pause.disabled and "Pause" in panel.hint.value
@@ -70,7 +77,7 @@ def test_start_pause_and_on_to_the_end(one):
 
 
 def test_the_rate_by_slider_number_and_buttons(one):
-    panel = controls.panel(one)
+    panel = widgets.panel(one)
     panel.epochs.value = 50
     panel.start.click()
     rates = []
@@ -98,20 +105,38 @@ def test_the_rate_by_slider_number_and_buttons(one):
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"), [("fast", "is no number"), ("-1", "above 0"), ("0", "above 0"), ("nan", "above 0")]
+    ("typed", "reported"), [("fast", "is not a number"), ("-1", "above 0"), ("0", "above 0"), ("nan", "above 0")]
 )
-def test_what_is_no_rate_is_told_and_changes_nothing(one, typed, said):
-    panel = controls.panel(one)
+def test_what_is_no_rate_is_reported_and_changes_nothing(one, typed, reported):
+    panel = widgets.panel(one)
     panel.number.value = typed
-    assert said in panel.message.value and one.lr == pytest.approx(2e-3) and panel.number.value == "2.00e-03"
+    assert reported in panel.message.value and one.lr == pytest.approx(2e-3) and panel.number.value == "2.00e-03"
     assert not one.history
+
+
+def test_a_decimal_comma_is_read(one):
+    panel = widgets.panel(one)
+    panel.number.value = "0,0005"
+    assert one.lr == pytest.approx(5e-4) and panel.number.value == "5.00e-04"
+
+
+def test_a_fault_is_shown_until_the_next_act(one):
+    panel = widgets.panel(one)
+    panel.epochs.value = 50
+    panel.start.click()
+    panel.number.value = "fast"
+    until(lambda: one.epoch >= 1 and "epoch   1/50" in panel.message.value)
+    assert "is not a number" in panel.message.value
+    panel.half.click()
+    assert "is not a number" not in panel.message.value and one.lr == pytest.approx(1e-3)
+    panel.pause.click()
 
 
 def test_the_curve_is_redrawn_with_the_mark(one, monkeypatch):
     drawn = []
-    curves = controls.everything.curves
-    monkeypatch.setattr(controls.everything, "curves", lambda *a: drawn.append(curves(*a)) or drawn[-1])
-    panel = controls.panel(one)
+    curves = plots.curves
+    monkeypatch.setattr(plots, "curves", lambda *a: drawn.append(curves(*a)) or drawn[-1])
+    panel = widgets.panel(one)
     panel.epochs.value = 50
     panel.start.click()
     until(lambda: one.epoch >= 1)
@@ -124,7 +149,7 @@ def test_the_curve_is_redrawn_with_the_mark(one, monkeypatch):
 
 
 def test_the_faces_are_drawn_anew_each_epoch(one):
-    panel = controls.panel(one)
+    panel = widgets.panel(one)
     seen = {panel.faces.value}
     panel.epochs.value = 50
     panel.start.click()
@@ -136,7 +161,7 @@ def test_the_faces_are_drawn_anew_each_epoch(one):
 
 
 def test_epochs_to_go_count_down_and_can_be_moved(one):
-    panel = controls.panel(one)
+    panel = widgets.panel(one)
     panel.epochs.value = 50
     panel.start.click()
     until(lambda: one.epoch == 1 and panel.epochs.value == 49)
@@ -146,17 +171,19 @@ def test_epochs_to_go_count_down_and_can_be_moved(one):
 
 
 def test_stop_after_this_epoch(one):
-    panel = controls.panel(one)
+    panel = widgets.panel(one)
     panel.epochs.value = 50
     panel.start.click()
     until(lambda: 12 < one.step < 19)
     panel.after.click()
+    assert "Stops after this epoch." in panel.message.value
     one.wait()
-    assert (one.epoch, one.seen) == (2, 0)
+    assert "Stops after" not in panel.message.value
+    assert one.progress == 2.0
 
 
 def test_a_second_start_is_refused_on_the_panel(one):
-    panel = controls.panel(one)
+    panel = widgets.panel(one)
     panel.start.click()
     panel.start.click()
     assert "is training in the background: press Pause" in panel.message.value and one.running
@@ -169,7 +196,7 @@ def test_an_exception_shows_and_wait_raises_it(one, monkeypatch):
         raise ValueError("a <b>fault</b>")
 
     monkeypatch.setattr(trainer.Trainer, "validate", broken)
-    panel = controls.panel(one)
+    panel = widgets.panel(one)
     panel.start.click()
     until(lambda: "ValueError" in panel.message.value and "wait()" in panel.message.value)
     assert "&lt;b&gt;" in panel.message.value and not panel.start.disabled
@@ -178,29 +205,38 @@ def test_an_exception_shows_and_wait_raises_it(one, monkeypatch):
 
 
 def test_a_new_panel_takes_the_place_of_the_old(one):
-    old, new = controls.panel(one), controls.panel(one)
-    assert len(one.watchers) == 1 and one.watchers[0].__self__ is new and old is not new
+    old, new = widgets.panel(one), widgets.panel(one)
+    assert [getattr(watcher, "__self__", None) for watcher in one.watchers] == [None, new] and old is not new
+
+
+def test_a_new_panel_counts_the_epochs_left_of_the_last_start(one):
+    panel = widgets.panel(one)
+    panel.epochs.value = 400
+    panel.start.click()
+    until(lambda: one.epoch >= 1)
+    panel.pause.click()
+    assert widgets.panel(one).epochs.value == 400 - one.epoch
 
 
 def test_a_fit_in_a_cell_moves_the_panel_too(one):
-    panel = controls.panel(one)
+    panel = widgets.panel(one)
     one.fit(2)
     assert "epoch 2.0 of 2" in panel.status.value and not panel.start.disabled
 
 
 def test_a_slider_that_is_being_moved_is_left_alone(one, monkeypatch):
     """What the training says of the rate meanwhile is shown as a number; on the slider, once that has come to rest."""
-    panel = controls.panel(one)
+    panel = widgets.panel(one)
     panel.slider.value = 1e-4
     one.lr = 1e-3
     assert panel.slider.value == 1e-4 and panel.number.value == "1.00e-03"
-    monkeypatch.setattr(controls, "REST", 0.0)
+    monkeypatch.setattr(module, "REST", 0.0)
     panel.refresh()
     assert panel.slider.value == pytest.approx(1e-3)
 
 
 def test_a_rate_off_the_slider_is_set_all_the_same(one):
-    panel = controls.panel(one)
+    panel = widgets.panel(one)
     panel.number.value = "1e-9"
     assert one.lr == pytest.approx(1e-9) and panel.slider.value == pytest.approx(1e-7)
     assert len(one.history) == 1
@@ -212,12 +248,11 @@ sys.path[:0] = ["tests", "."]
 import torch
 torch.set_num_threads(1)
 import tiny
-from helpers import controls, preprocess, trainer
-step = trainer.Trainer._step
-trainer.Trainer._step = lambda self, *batch: (time.sleep(0.02), step(self, *batch))[1]
+from helpers import preprocess, trainer, widgets
 arrays = preprocess.open_arrays("helen", 32)
 trainer_ = trainer.Trainer(tiny.settings(epochs=9, schedule="constant"), arrays, "a", "cpu")
-panel = controls.panel(trainer_)
+trainer_.watchers.append(lambda event: time.sleep(0.02 if event == "step" else 0))
+panel = widgets.panel(trainer_)
 panel
 """
 
@@ -247,7 +282,7 @@ def test_in_a_kernel_as_a_front_end_drives_it(arrays):
         here = kernel.value("trainer_.step")
         assert note[0] < here and f"(step {here})" in kernel.value("panel.message.value")
 
-        kernel.run("panel = controls.panel(trainer_)\npanel")  # the cell again
+        kernel.run("panel = widgets.panel(trainer_)\npanel")  # the cell again
         kernel.click("panel.start")
         kernel.until(f"trainer_.step > {here}")
         asked = kernel.send("trainer_.wait()")
@@ -257,7 +292,7 @@ def test_in_a_kernel_as_a_front_end_drives_it(arrays):
         assert not kernel.value("trainer_.running")
         kernel.change("panel.epochs", 1)
         kernel.click("panel.start")
-        kernel.until("not trainer_.running and trainer_.seen == 0 and trainer_.epoch == trainer_.target")
+        kernel.until("not trainer_.running and trainer_.progress == trainer_.target_epoch")
 
 
 def picture_updates(kernel):

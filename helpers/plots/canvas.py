@@ -1,0 +1,110 @@
+"""What figures are made of: axes placed by the pixel, texts, legends, PNG bytes. No pyplot, so any thread may draw."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.patches import Patch
+
+from ..catalog import Dataset
+from ..core import files
+
+DPI = 90  # 900 pixels = 10 inches: a notebook's width, and a modest PNG
+WIDTH = 900  # pixels
+LINE = 16  # pixels that a line of text takes
+TEXT, SMALL = 9, 8  # points
+INK, MUTED, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
+HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, safe for colour-blind eyes
+LABEL: dict[str, Any] = dict(fontsize=TEXT, color=INK)
+LEGEND: dict[str, Any] = dict(fontsize=TEXT, frameon=False, labelcolor=INK)
+
+
+def make_figure(width: float, height: float) -> Figure:
+    """A white figure of so many pixels."""
+    return Figure(figsize=((width + 1e-6) / DPI, (height + 1e-6) / DPI), dpi=DPI, facecolor="white")
+
+
+def place(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
+    """New axes at a pixel box, measured from the lower left corner."""
+    w, h = figure.bbox.size
+    return figure.add_axes((x / w, y / h, width / w, height / h))
+
+
+def chart(figure: Figure, box: tuple[float, float, float, float], xlabel: str = "", ylabel: str = "") -> Axes:
+    """Axes for a chart at a pixel box (x, y, width, height): two spines, pale grid behind the data."""
+    axes = place(figure, *box)
+    axes.set_axisbelow(True)
+    axes.grid(color=FAINT, linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(labelsize=SMALL, color=MUTED, labelcolor=INK)
+    axes.set_xlabel(xlabel, **LABEL)
+    axes.set_ylabel(ylabel, **LABEL)
+    return axes
+
+
+def message(text: str) -> Figure:
+    """A small figure that holds one line of text."""
+    figure = make_figure(WIDTH, 80)
+    figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, fontsize=11)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG bytes: the same figure gives the same bytes, in any thread."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure to `path` as PNG, whole or not at all."""
+    files.write_atomic(path, png(figure))
+
+
+def class_color(dataset: Dataset, name: str) -> tuple[float, float, float]:
+    """A class's colour, each channel in 0..1."""
+    red, green, blue = dataset.colors[dataset.id(name)]
+    return red / 255, green / 255, blue / 255
+
+
+def class_legend(figure: Figure, dataset: Dataset, labels: Sequence[str] | None = None) -> Legend:
+    """Class colours along the figure's lower edge; `labels` replace the class names."""
+    handles = [
+        Patch(facecolor=class_color(dataset, name), edgecolor=MUTED, linewidth=0.5, label=label)
+        for name, label in zip(dataset.classes, labels or dataset.classes, strict=True)
+    ]
+    columns, _ = legend_shape(labels or dataset.classes, figure.bbox.width)
+    style = LEGEND | dict(handlelength=1.2, handleheight=1.0, columnspacing=1.2, borderaxespad=0.2)
+    return figure.legend(handles=handles, loc="lower center", ncols=columns, **style)
+
+
+def legend_shape(labels: Sequence[str], width: float) -> tuple[int, int]:
+    """Labels and a width in pixels -> columns of the class legend and its height in pixels."""
+    columns = max(1, min(len(labels), int(width // (7 * max(map(len, labels)) + 38))))
+    rows = math.ceil(len(labels) / columns)
+    columns = math.ceil(len(labels) / rows)  # the same number of rows, evenly filled
+    return columns, rows * (LINE + 3) + 8
+
+
+def top_legend(figure: Figure) -> Legend:
+    """What the lines and bars of the first axes are, along the figure's upper edge."""
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    return figure.legend(handles, names, loc="upper center", ncols=4, **LEGEND)
+
+
+def percent(share: float) -> str:
+    """0.374 -> '37 %', 0.0212 -> '2.1 %', 0.0023 -> '0.23 %'."""
+    value = 100 * share
+    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
+
+
+def shorten(text: str, pixels: float) -> str:
+    """The text, cut with an ellipsis where it would not fit."""
+    fits = max(2, int(pixels // 6.5))  # characters
+    return text if len(text) <= fits else text[: fits - 1] + "…"

@@ -1,0 +1,81 @@
+"""Curves hold the history's numbers, and every note is written."""
+
+import math
+
+import numpy as np
+import pytest
+
+from helpers import plots
+from helpers.core.registry import load_dataset
+
+HELEN = load_dataset("helen")
+
+
+def history(epochs=5, start=0.2):
+    return [
+        {"epoch": e, "step": 10 * e, "loss": 3 / e, "lr": 1e-3 / e, "f1_overall": start + 0.1 * e, "note": ""}
+        | {f"f1_{name}": 0.05 * e for name in HELEN.classes}
+        for e in range(1, epochs + 1)
+    ]
+
+
+def test_curves_draw_each_run_and_mark_each_note():
+    rows = history()
+    note = {**dict.fromkeys(rows[0], math.nan), "epoch": 2.5, "step": 25, "lr": 1e-4, "note": "lr 1e-04"}
+    figure = plots.curves({"a": [*rows[:2], note, *rows[2:]], "b": history(start=0.1)}, HELEN)
+    for axes in figure.axes:
+        dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
+        assert [line.get_xdata()[0] for line in dashed] == [2.5]
+        assert "lr 1e-04" in [text.get_text() for text in axes.texts]
+    losses = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
+    assert len(losses) == 2 and losses[0].get_ydata().tolist() == [
+        3 / e for e in range(1, 6)
+    ]  # the note breaks no line
+
+
+@pytest.mark.parametrize("rows", [[], history(1)])
+def test_short_histories_draw(rows):
+    assert len(plots.png(plots.curves(rows, HELEN))) > 1000
+    if not rows:
+        assert any("no epoch" in text.get_text() for text in plots.curves(rows, HELEN).texts)
+
+
+def noted(*changes):
+    rows = history(10)
+    blank = dict.fromkeys(rows[0], math.nan)
+    return rows + [blank | {"epoch": epoch, "step": 10 * epoch, "lr": 1e-4, "note": note} for epoch, note in changes]
+
+
+def test_changes_that_lie_close_are_all_written_on_every_curve():
+    """Three within a text's width stand at three heights; of several at one step the last one counts."""
+    rows = noted((4.0, "lr 0.1"), (4.0, "lr 0.001"), (4.1, "lr 0.0003"), (4.2, "lr 0.0001"))
+    for axes in [*plots.curves(rows, HELEN).axes, *plots.class_curves(rows, HELEN).axes]:
+        notes = [text for text in axes.texts if text.get_text().startswith("lr")]
+        assert [text.get_text() for text in notes] == ["lr 0.001", "lr 0.0003", "lr 0.0001"]
+        assert len({text.get_position()[1] for text in notes}) == 3
+        assert sum(line.get_linestyle() == "--" for line in axes.lines) == 3
+
+
+def test_the_trace_is_drawn_between_the_epochs():
+    """The thin loss, and the rate in place of the epochs' last ones; it alone is enough for a first curve."""
+    trace = [[0.5, 3.0, 1e-3], [1.0, 2.0, 1e-3], [1.5, 1.5, 1e-4]]
+    for rows in (history(2), []):
+        loss, *_, rate = plots.curves(rows, HELEN, trace).axes
+        assert [2.0 in line.get_ydata() and len(line.get_xdata()) == 3 for line in loss.lines][-1]
+        np.testing.assert_array_equal(rate.lines[0].get_xydata(), [[x, lr] for x, _, lr in trace])
+        low, high = rate.get_ylim()
+        assert low < 1e-4 and high > 1e-3
+
+
+def test_every_axes_of_the_curves_lies_within_the_figure():
+    rows = [row | {"accuracy": 0.9} for row in history()]
+    for runs in (rows, history(), {"a": rows, "b": rows}):
+        figure = plots.curves(runs, HELEN)
+        for axes in figure.axes:
+            assert axes.bbox.y0 > 0 and axes.bbox.y1 < figure.bbox.height - 20  # room for a legend
+    assert [axes.get_ylabel() for axes in plots.curves(rows, HELEN).axes][2] == "validation\naccuracy"
+
+
+def test_class_curves_name_every_class_with_its_last_value():
+    (axes,) = plots.class_curves(history(), HELEN).axes
+    assert {f"{name} 0.250" for name in HELEN.classes} <= {text.get_text() for text in axes.texts}
