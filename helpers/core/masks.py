@@ -1,10 +1,12 @@
 """Label files <-> class ids. What is not a known id is refused, never mapped silently."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ..catalog import Color, Row
 from . import files
 from .errors import DataError
 
@@ -47,3 +49,19 @@ def write_label(path: Path, label: np.ndarray) -> None:
         raise ValueError(f"a label map is uint8 [H,W], got {label.dtype} {label.shape}")
     with files.atomic(path) as file:
         Image.fromarray(label).save(file, format="PNG")
+
+
+@dataclass(frozen=True)
+class UnknownColor:
+    """A colour of one mask that is not in the table: its pixels, the nearest row, and how far that is (RGB, Euclid)."""
+
+    file: str
+    color: Color
+    pixels: int
+    nearest: Row
+    distance: float
+
+    @property
+    def hex(self) -> str:
+        """As #rrggbb."""
+        return "#{:02x}{:02x}{:02x}".format(*self.color)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..catalog import Dataset
 from ..core import files, masks
-from ..sources.custom import UnknownColor
+from ..core.masks import UnknownColor
 
 DPI = 90  # 900 pixels = 10 inches: a notebook's width, and a modest PNG
 WIDTH = 900

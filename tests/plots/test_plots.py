@@ -10,9 +10,9 @@ from matplotlib.patches import Rectangle
 
 from helpers import catalog, unet
 from helpers.core.errors import DataError
+from helpers.core.masks import UnknownColor
 from helpers.core.registry import load_dataset
 from helpers.plots import everything
-from helpers.sources import custom
 
 HELEN = load_dataset("helen")
 RNG = np.random.default_rng(0)
@@ -196,8 +196,8 @@ def test_every_axes_of_the_curves_lies_within_the_figure():
 
 def test_swatches_show_a_colour_of_several_files_once_beside_its_nearest():
     building, sky = catalog.Row("Building", (128, 0, 0), "b"), catalog.Row("Sky", (128, 128, 128), "s")
-    rows = [custom.UnknownColor(f"{i}.png", (64, 192, 128), 700, sky, 91.0) for i in range(2)]
-    figure = everything.swatches([custom.UnknownColor("c.png", (130, 0, 0), 900, building, 2.0), *rows])
+    rows = [UnknownColor(f"{i}.png", (64, 192, 128), 700, sky, 91.0) for i in range(2)]
+    figure = everything.swatches([UnknownColor("c.png", (130, 0, 0), 900, building, 2.0), *rows])
     shown = texts(figure)
     assert shown[3:] == [
         *("64, 192, 128   #40c080", "1,400 px in 2 files", "Sky, 91 off", "a class missing from the table?"),
@@ -205,7 +205,7 @@ def test_swatches_show_a_colour_of_several_files_once_beside_its_nearest():
     ]
     faces = [tuple(np.rint(255 * np.array(patch.get_facecolor()[:3])).astype(int)) for patch in figure.axes[0].patches]
     assert faces == [(64, 192, 128), (128, 128, 128), (130, 0, 0), (128, 0, 0)]
-    many = [custom.UnknownColor("a.png", (i, 0, 0), 99 - i, building, 128.0 - i) for i in range(15)]
+    many = [UnknownColor("a.png", (i, 0, 0), 99 - i, building, 128.0 - i) for i in range(15)]
     assert len(everything.swatches(many).axes[0].patches) == 24 and "and 3 more" in texts(everything.swatches(many))
     assert any("is in the table" in text.get_text() for text in everything.swatches([]).texts)
 
@@ -213,7 +213,7 @@ def test_swatches_show_a_colour_of_several_files_once_beside_its_nearest():
 def test_no_text_of_the_swatches_is_cut_or_lies_on_another():
     row = catalog.Row("A_very_long_class_name_of_someone", (1, 2, 3), "x")
     rows = [
-        custom.UnknownColor("a_very_long_file_name_of_someone.png", (255, 255, i), 10**7, row, 1e2 * (i % 2))
+        UnknownColor("a_very_long_file_name_of_someone.png", (255, 255, i), 10**7, row, 1e2 * (i % 2))
         for i in range(13)
     ]
     figure = everything.swatches(rows)

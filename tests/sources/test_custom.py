@@ -1,4 +1,4 @@
-"""A reader's own folder becomes a dataset, and the doctor says what is wrong with it."""
+"""A reader's own folder becomes a dataset, and the validation report says what is wrong with it."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from helpers.core import choice, env
 from helpers.core.errors import DataError, UNetError
 from helpers.core.registry import load_dataset
 from helpers.settings import make_settings
-from helpers.sources import custom, restructure
+from helpers.sources import custom, restructure, validation
 
 RNG = np.random.default_rng(0)
 
@@ -35,7 +35,7 @@ def folder(root, count=12, levels=(0, 1, 2), classes="sky\nhouse\ntree\n"):
 
 
 def said(name="mine"):
-    return {remark.file: remark for remark in custom.examine(name)}
+    return {finding.file: finding for finding in validation.examine(name)}
 
 
 def test_one_call_and_the_six_notebooks_functions_know_it(tmp_path):
@@ -49,13 +49,13 @@ def test_one_call_and_the_six_notebooks_functions_know_it(tmp_path):
 
 
 def test_bad_samples_are_explained_by_examine_not_by_a_download(tmp_path):
-    """One mask in twelve of another size: the message leads to own.examine, which a folder's path may name as text."""
+    """One mask in twelve of another size: the message names validation.examine, which takes a folder's path as text, too."""
     root = folder(tmp_path / "d")
     save(root / "masks" / "003.png", mask((0, 1, 2))[:5])
     custom.register(root, "mine")
-    with pytest.raises(DataError, match=r'1 of 12 .*or own.examine\("mine"\) tells') as told:
+    with pytest.raises(DataError, match=r'1 of 12 .*or validation.examine\("mine"\) says') as caught:
         restructure.restructure("mine", restructure.find_release("mine", (4, 2)))
-    assert "download" not in str(told.value)
+    assert "download" not in str(caught.value)
     assert said("mine").keys() == said(str(root)).keys() == {"003.png"}
 
 
@@ -74,7 +74,7 @@ def test_colours_by_class_dict_with_void(tmp_path):
         save(path, colors)
     row = custom.register(root, "mine")
     assert row.classes == ("sky", "house") and row.colors == ((0, 0, 255), (255, 0, 0))
-    ids = custom.read_own(custom.list_own(root).items[0], row)
+    ids = custom.read_own(custom.list_own(root).samples[0], row)
     assert ids[0, [0, 10, 20]].tolist() == [0, 1, 255]
     save(root / "masks" / "003.png", np.full((20, 30, 3), 9, np.uint8))
     assert "colours that are in no table: (9, 9, 9) on 600 pixels = #090909 (16 off void)" in said()["003.png"].reason
@@ -89,7 +89,7 @@ def test_splits_are_as_the_folders_say(tmp_path, inside):
             save(place / f"{split}.{suffix}", photo() if kind == "images" else mask())
     (root / "classes.txt").write_text("a\nb\nc")
     custom.register(root, "mine")
-    assert {item.id: item.split for item in custom.list_own(root).items} == {s: s for s in ("train", "val", "test")}
+    assert {item.id: item.split for item in custom.list_own(root).samples} == {s: s for s in ("train", "val", "test")}
 
 
 def test_the_draw_is_eight_one_one_and_leaves_no_split_empty():
@@ -107,11 +107,11 @@ def test_grey_levels_that_are_no_ids_get_a_mapping_proposed_and_taken(tmp_path):
     assert "levels={0: 'sky', 127: 'house', 255: 'tree'}" in reason
     custom.register(root, "mine", levels={0: "sky", 127: "house", 255: ""})
     assert said() == {}
-    ids = custom.read_own(custom.list_own(root).items[0], load_dataset("mine"))
+    ids = custom.read_own(custom.list_own(root).samples[0], load_dataset("mine"))
     assert ids[0, [0, 8, 16]].tolist() == [0, 1, 255]
 
 
-def test_the_doctor_names_what_people_get_wrong(tmp_path):
+def test_the_report_names_what_people_get_wrong(tmp_path):
     root = folder(tmp_path / "d", 16)
     Image.fromarray(mask()).save(root / "masks" / "001.jpg", quality=95)
     (root / "masks" / "001.png").unlink()
@@ -125,10 +125,13 @@ def test_the_doctor_names_what_people_get_wrong(tmp_path):
     custom.register(root, "mine")
     found = said()
     assert "saved as JPEG" in found["001.jpg"].reason or "no ids" in found["001.jpg"].reason
-    assert "mask 30 x 10, image 30 x 20" in found["002.png"].reason and found["002.png"].bad
-    assert "no mask of this name; put 003.png into masks/" in found["003.jpg"].reason and found["003.jpg"].bad
-    assert "only one class in it (house)" in found["004.png"].reason and not found["004.png"].bad
-    assert "turned as the image's EXIF says" in found["005.png"].reason and not found["005.png"].bad
+    assert "label 30 x 10, photo 30 x 20" in found["002.png"].reason and found["002.png"].severity == "error"
+    assert (
+        "no mask of this name; put 003.png into masks/" in found["003.jpg"].reason
+        and found["003.jpg"].severity == "error"
+    )
+    assert "only one class in it (house)" in found["004.png"].reason and found["004.png"].severity == "warning"
+    assert "turned as the photo's EXIF says" in found["005.png"].reason and found["005.png"].severity == "warning"
     assert "not a photo" in found["notes.txt"].reason
     assert set(found) == {"001.jpg", "002.png", "003.jpg", "004.png", "005.png", "notes.txt"}
 
@@ -144,8 +147,8 @@ def test_the_same_photo_in_train_and_test_is_kept_in_test_alone(tmp_path):
     (root / "classes.txt").write_text("a\nb\nc")
     custom.register(root, "mine")
     found = restructure.scan(restructure.find_release("mine", (4, 2)), "mine")
-    (problem,) = [p for p in found.problems if p.bad]
-    assert problem.split == "train" and "same photo as test0_image.png in test" in problem.reason
+    (finding,) = [f for f in found.findings if f.severity == "error"]
+    assert finding.split == "train" and "same photo as test0.png in test" in finding.reason
 
 
 @pytest.mark.parametrize(
@@ -177,7 +180,7 @@ def test_unknown_names_and_damaged_rows(tmp_path):
         load_dataset("mine")
 
 
-# ---- what readers get wrong, as the doctor says it ----
+# ---- what readers get wrong, as the validation report says it ----
 
 COLORS = np.array([(0, 0, 255), (255, 0, 0), (0, 128, 0)], np.uint8)
 TABLE = "name,r,g,b\nsky,0,0,255\nBuilding,255,0,0\nTree,0,128,0\n"
@@ -193,10 +196,10 @@ def colored(root, count=4, table=TABLE):
 
 
 def reasons(root):
-    """The doctor on a folder that is not registered: file -> reason; nothing is kept of it."""
-    found = custom.examine(root)
+    """The validation report on a folder that is not registered: file -> reason; nothing is kept of it."""
+    found = validation.examine(root)
     assert not (env.data_dir() / "datasets").exists()
-    return {remark.file: remark.reason for remark in found}
+    return {finding.file: finding.reason for finding in found}
 
 
 def smooth(large):
@@ -215,10 +218,10 @@ def test_strange_colours_come_with_their_nearest_row(tmp_path):
     wrong[:2], wrong[2] = (64, 192, 128), (253, 0, 0)
     save(root / "masks" / "001.png", wrong)
     assert "(64, 192, 128) on 60 pixels = #40c080 (157 off Tree); (253, 0, 0)" in reasons(root)["001.png"]
-    first, second = custom.strange_colors(root)
+    first, second = validation.unknown_colors(root)
     assert (first.file, first.color, first.pixels, first.hex) == ("001.png", (64, 192, 128), 60, "#40c080")
     assert (second.nearest.name, second.distance) == ("Building", 2.0)
-    assert custom.strange_colors(folder(tmp_path / "ids", 3)) == []
+    assert validation.unknown_colors(folder(tmp_path / "ids", 3)) == []
 
 
 def test_smoothed_masks_are_called_so_and_their_colours_not_listed_all(tmp_path):
@@ -231,13 +234,13 @@ def test_smoothed_masks_are_called_so_and_their_colours_not_listed_all(tmp_path)
     assert "anti-aliased or resized with smoothing; export without it" in reason and len(reason) < 300
 
 
-def test_a_jpeg_mask_is_told_once_with_the_remedy(tmp_path):
+def test_a_jpeg_mask_is_reported_once_with_the_remedy(tmp_path):
     root = folder(tmp_path / "d", 4, levels=(0, 1))
     for text in ("classes", "colours"):
         (root / "masks" / "001.png").unlink(missing_ok=True)
         Image.fromarray(RNG.integers(0, 9, (20, 30), dtype=np.uint8)).save(root / "masks" / "001.jpg")
-        (remark,) = [r for r in custom.examine(root) if r.file == "001.jpg"]
-        assert "JPEG has blurred them; export the mask as PNG" in remark.reason and remark.bad, text
+        (finding,) = [r for r in validation.examine(root) if r.file == "001.jpg"]
+        assert "JPEG has blurred them; export the mask as PNG" in finding.reason and finding.severity == "error", text
         root = colored(tmp_path / "colours")
 
 
@@ -246,7 +249,7 @@ def test_white_on_black_of_two_classes_is_not_void(tmp_path, registered):
     root = folder(tmp_path / "d", 4, (0, 255), "bg\ncat\n")
     assert "if it is 'cat', register with levels={0: 'bg', 255: 'cat'}" in reasons(root)["000.png"]
     custom.register(root, "mine", levels={0: "bg", 255: "cat"} if registered else {0: "bg", 1: "cat", 255: ""})
-    assert all("only one class" in remark.reason for remark in said().values()) and bool(said()) != registered
+    assert all("only one class" in finding.reason for finding in said().values()) and bool(said()) != registered
 
 
 def test_one_mapping_is_proposed_for_all_masks(tmp_path):
@@ -259,8 +262,8 @@ def test_one_mapping_is_proposed_for_all_masks(tmp_path):
     Image.fromarray(mask() * 100).save(root / "masks" / "003.jpg", quality=60)  # what blurs one mask hides no mapping
     assert [mapping in reason for _, reason in sorted(reasons(root).items())] == [True] * 3 + [False]
     row = custom.register(root, "mine")
-    item = next(item for item in custom.list_own(root).items if item.id == "002")
-    with pytest.raises(DataError, match="own.examine says which levels all masks have"):
+    item = next(item for item in custom.list_own(root).samples if item.id == "002")
+    with pytest.raises(DataError, match="validation.examine says which levels all masks have"):
         custom.read_own(item, row)
 
 
@@ -268,7 +271,7 @@ def test_void_among_the_classes_is_no_class(tmp_path):
     root = folder(tmp_path / "d", 4, (0, 1, 2, 255), "Void\nhouse\ntree\n")
     row = custom.register(root, "mine")
     assert row.classes == ("house", "tree") and said() == {}
-    assert custom.read_own(custom.list_own(root).items[0], row)[0, [0, 8, 16, 24]].tolist() == [255, 0, 1, 255]
+    assert custom.read_own(custom.list_own(root).samples[0], row)[0, [0, 8, 16, 24]].tolist() == [255, 0, 1, 255]
     row = custom.register(colored(tmp_path / "c", table=TABLE.replace("Tree", "Unlabelled")), "mine")
     assert row.classes == ("sky", "Building")
 
@@ -364,7 +367,7 @@ def test_splits_that_count_from_one_each_are_no_twins_but_the_same_photo_is(tmp_
             save(root / split / "images" / f"{number}.png", photo())
             save(root / split / "masks" / f"{number}.png", mask())
     (root / "classes.txt").write_text("a\nb\nc")
-    assert reasons(root) == {} and {item.id for item in custom.list_own(root).items} >= {"train_0", "val_0", "test_2"}
+    assert reasons(root) == {} and {item.id for item in custom.list_own(root).samples} >= {"train_0", "val_0", "test_2"}
     (root / "train/images/1.png").write_bytes((root / "test/images/2.png").read_bytes())
     assert "same photo as 2.png in test; kept in test alone" in reasons(root)["1.png"]
 
