@@ -4,7 +4,6 @@ import colorsys
 import csv
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
@@ -23,15 +22,14 @@ ENDINGS = ("_labels", "_label", "_mask", "_seg", "_L", "")  # what a mask's name
 NOTHING = ("void", "unlabeled", "unlabelled", "ignore")  # names that mean no class
 JPEG = (".jpg", ".jpeg")
 SMOOTH = "anti-aliased or resized with smoothing"
+Pairs = Sequence[tuple[str, str]]
+Groups = Mapping[str, Sequence[str]]
+Levels = Mapping[int, str]
 BLURRED = "JPEG has blurred them; export the mask as PNG (to convert the JPEG does not help)"
 
 
 def register(
-    folder: Path | str,
-    name: str,
-    flip_pairs: Sequence[tuple[str, str]] = (),
-    groups: Mapping[str, Sequence[str]] | None = None,
-    levels: Mapping[int, str] | None = None,
+    folder: Path | str, name: str, flip_pairs: Pairs = (), groups: Groups | None = None, levels: Levels | None = None
 ) -> catalog.Dataset:
     """Make a dataset of `folder` (images/ and masks/, split or not, with classes.txt or class_dict.csv) under `name`.
 
@@ -50,11 +48,7 @@ def register(
 
 
 def describe(
-    folder: Path | str,
-    name: str,
-    flip_pairs: Sequence[tuple[str, str]] = (),
-    groups: Mapping[str, Sequence[str]] | None = None,
-    levels: Mapping[int, str] | None = None,
+    folder: Path | str, name: str, flip_pairs: Pairs = (), groups: Groups | None = None, levels: Levels | None = None
 ) -> catalog.Dataset:
     """The row that register keeps; writes nothing. DataError as register."""
     folder = Path(folder).expanduser().resolve()
@@ -63,7 +57,11 @@ def describe(
     classes = tuple(dict.fromkeys(row.maps_to for row in table if row.maps_to))
     ids = {c: i for i, c in enumerate(classes)}
     groups = groups or {}
-    levels = levels or ({} if has_colors(folder) else void_levels(table))
+    if (
+        not levels and not has_colors(folder) and any(row.maps_to == "" for row in table)
+    ):  # a line of classes.txt is void
+        levels = {masks.VOID: ""} | {level: row.maps_to for level, row in enumerate(table)}
+    levels = levels or {}
     for members in [*flip_pairs, *groups.values(), [c for c in levels.values() if c]]:
         if unknown := [c for c in members if c not in ids]:
             raise DataError(f"{unknown[0]!r} is no class of {folder.name}: choose of {', '.join(classes)}")
@@ -135,31 +133,24 @@ def read_class_dict(file: str, text: str) -> list[tuple[str, catalog.Color]]:
 
 def check_table(table: tuple[catalog.Row, ...], folder: Path) -> None:
     """DataError for a name or colour that is there twice, a row without a name, and a table without a class."""
-    names, count = Counter(row.name for row in table), sum(row.maps_to != "" for row in table)
-    fault = ""
-    if twice := [name for name, times in names.items() if times > 1]:
-        fault = f"class {twice[0]!r} is there twice"
-    elif "" in names:
-        fault = f"the colour {next(row.color for row in table if not row.name)} has no name (write void for no class)"
-    elif not 1 <= count <= masks.VOID:
-        fault = f"{count} classes besides void"
-    if fault:
-        raise DataError(f"{folder.name}: {fault}; each of 1 to 255 classes needs a name of its own")
+    rule = "each of 1 to 255 classes needs a name of its own"
+    count = sum(row.maps_to != "" for row in table)
+    if not 1 <= count <= masks.VOID:
+        raise DataError(f"{folder.name}: {count} classes besides void; {rule}")
+    names: set[str] = set()
     colors: dict[catalog.Color, catalog.Row] = {}
     for row in table:
+        if not row.name:
+            raise DataError(f"{folder.name}: the colour {row.color} has no name (write void for no class); {rule}")
+        if row.name in names:
+            raise DataError(f"{folder.name}: class {row.name!r} is there twice; {rule}")
+        names.add(row.name)
         first = colors.setdefault(row.color, row)
         if first.maps_to != row.maps_to:
             raise DataError(
                 f"{folder.name}: {first.name!r} and {row.name!r} have the same colour {row.color}; "
                 "give each class its own in class_dict.csv, and repaint its masks"
             )
-
-
-def void_levels(table: tuple[catalog.Row, ...]) -> dict[int, str]:
-    """Levels of a classes.txt that names void as one of its lines; {} if it does not, since then levels are ids."""
-    if all(row.maps_to for row in table):
-        return {}
-    return {masks.VOID: ""} | {level: row.maps_to for level, row in enumerate(table)}
 
 
 def spread_colors(count: int) -> list[catalog.Color]:
@@ -385,4 +376,4 @@ def color_remedy(path: Path, row: catalog.Dataset) -> str:
     return ""
 
 
-OWN = layouts.Layout("images/ and masks/, or train/images and train/masks", is_own, list_own, read_own)
+OWN = layouts.Layout("images/ and masks/, or train/images and train/masks", (), list_own, read_own, is_own)

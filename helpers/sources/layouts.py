@@ -62,11 +62,16 @@ class Layout:
     """How one kind of release is recognised, listed and read."""
 
     hint: str  # what the folder should hold, for errors
-    fits: Callable[[Path], bool]
+    folders: tuple[str, ...]  # which it must have
     list: Callable[[Path], Listing]
     read: Callable[[Sample, Dataset], np.ndarray]  # -> ids uint8[H,W]
+    is_one: Callable[[Path], bool] | None = None  # a closer look, where its folders alone do not tell
     photo: Callable[[Path], np.ndarray] | None = None  # -> uint8[H,W,3], where the photo is only a part of its file
     keeps_labels: bool = False  # label files are PNGs of ids already, so they are copied byte for byte
+
+    def fits(self, root: Path) -> bool:
+        """Whether a folder has this layout."""
+        return all((root / name).is_dir() for name in self.folders) and (self.is_one is None or self.is_one(root))
 
 
 # Common to several layouts ------------------------------------------------------------------------------------
@@ -146,9 +151,8 @@ def find_leaks(samples: list[Sample], contents: Mapping[Sample, str]) -> dict[Sa
 
 # Helen*: train/ and test/ with <id>_image.jpg, <id>_label.png of ids, <id>_viz.jpg --------------------------------
 
-HELEN_NAME = re.compile(
-    r"(.+)_(image(?=\.(?:jpe?g|png)$)|label(?=\.png$)|viz(?=\.jpe?g$))\.\w+", re.I | re.S
-)  # id, kind
+# id, kind
+HELEN_NAME = re.compile(r"(.+)_(image(?=\.(?:jpe?g|png)$)|label(?=\.png$)|viz(?=\.jpe?g$))\.\w+", re.I | re.S)
 
 
 def is_helen(root: Path) -> bool:
@@ -187,11 +191,6 @@ def read_ids(sample: Sample, dataset: Dataset) -> np.ndarray:
 # Oxford-IIIT Pet: trimaps with 1, 2, 3 and the official lists ---------------------------------------------------
 
 
-def is_pets(root: Path) -> bool:
-    """images/ beside annotations/trimaps/."""
-    return (root / "images").is_dir() and (root / "annotations" / "trimaps").is_dir()
-
-
 def list_pets(root: Path) -> Listing:
     """By annotations/{trainval,test}.txt where both are there, else one in five by hash to test."""
     listing = Listing()
@@ -223,11 +222,6 @@ def read_trimap(sample: Sample, dataset: Dataset) -> np.ndarray:
 # CamVid: SegNet's ids, or Kaggle's colours ----------------------------------------------------------------------
 
 
-def is_camvid(root: Path, folder: str) -> bool:
-    """train/ beside the folder of its labels."""
-    return (root / "train").is_dir() and (root / folder.format("train")).is_dir()
-
-
 def list_camvid(root: Path, folder: str, ending: str = "") -> Listing:
     """train, val and test as they are; without test, val is test, and the last tenth of train in order is val."""
     listing = Listing()
@@ -257,9 +251,7 @@ def read_colors(sample: Sample, dataset: Dataset) -> np.ndarray:
 
 
 def is_pairs(root: Path) -> bool:
-    """train/ and val/ with numbered pictures twice as wide as high."""
-    if not all((root / split).is_dir() for split in ("train", "val")):
-        return False
+    """train/ with numbered pictures twice as wide as high."""
     first = next((p for p in sorted((root / "train").glob("*.jp*g")) if not is_noise(p.name)), None)
     if first is None or not first.stem.isdigit():
         return False
@@ -287,11 +279,6 @@ def halves(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path.name}: {both.shape[1]} columns cannot be halved into photo and label; replace it")
     middle = both.shape[1] // 2
     return both[:, :middle], both[:, middle:]
-
-
-def left_half(path: Path) -> np.ndarray:
-    """The photo of a pair, uint8[H,W,3]."""
-    return halves(path)[0]
 
 
 def read_half(sample: Sample, dataset: Dataset) -> np.ndarray:
@@ -360,27 +347,17 @@ def describe_unknown(unknown: list[UnknownColor], total: int, shown: int = 4) ->
 
 # The layouts of each dataset ------------------------------------------------------------------------------------
 
-HELEN = Layout(
-    "helenstar_release with train/ and test/, <id>_image.jpg and <id>_label.png in each",
-    is_helen,
-    list_helen,
-    read_ids,
-    keeps_labels=True,
-)
-PETS = Layout("images/ and annotations/trimaps/", is_pets, list_pets, read_trimap)
-SEGNET = Layout(
-    "train/, trainannot/, val/, valannot/ (SegNet's tutorial)",
-    functools.partial(is_camvid, folder="{}annot"),
-    functools.partial(list_camvid, folder="{}annot"),
-    read_segnet,
-)
-KAGGLE = Layout(
-    "train/, train_labels/*_L.png and class_dict.csv (Kaggle's camvid)",
-    functools.partial(is_camvid, folder="{}_labels"),
-    functools.partial(list_camvid, folder="{}_labels", ending="_L"),
-    read_colors,
-)
-PAIRS = Layout("train/N.jpg and val/N.jpg, photo left, label right", is_pairs, list_pairs, read_half, left_half)
+HELEN_HINT = "helenstar_release with train/ and test/, <id>_image.jpg and <id>_label.png in each"
+HELEN = Layout(HELEN_HINT, ("train",), list_helen, read_ids, is_helen, keeps_labels=True)
+PETS = Layout("images/ and annotations/trimaps/", ("images", "annotations/trimaps"), list_pets, read_trimap)
+list_segnet = functools.partial(list_camvid, folder="{}annot")
+list_kaggle = functools.partial(list_camvid, folder="{}_labels", ending="_L")
+SEGNET_HINT = "train/, trainannot/, val/, valannot/ (SegNet's tutorial)"
+KAGGLE_HINT = "train/, train_labels/*_L.png and class_dict.csv (Kaggle's camvid)"
+SEGNET = Layout(SEGNET_HINT, ("train", "trainannot"), list_segnet, read_segnet)
+KAGGLE = Layout(KAGGLE_HINT, ("train", "train_labels"), list_kaggle, read_colors)
+PAIRS_HINT = "train/N.jpg and val/N.jpg, photo left, label right"
+PAIRS = Layout(PAIRS_HINT, ("train", "val"), list_pairs, read_half, is_pairs, photo=lambda path: halves(path)[0])
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "helen": (HELEN,),
     "pets": (PETS,),

@@ -10,13 +10,14 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.ExifTags import Base
 
 from ..catalog import SPLITS, Dataset
 from ..core import choice, env, files, masks
@@ -28,21 +29,14 @@ from . import custom, layouts
 from .archives import is_noise, printable, suffix_of, unpack
 from .layouts import Finding, Layout, Sample, stable_hash
 
+ORIENTATION = Base.Orientation.value  # EXIF's tag
 FORMAT = 2  # raised when the same release would be written otherwise, so that earlier output is checked anew
 LEFTOVER = re.compile(r"\.\d+\.tmp$")  # what files.atomic leaves behind when it is killed
 OURS = {"synthetic", "unpacked", "downloads", "splitted_data", "arrays", "datasets"}  # in data/, and no releases
 OURS |= {"samples", "converted"}  # the same, of earlier versions
-ARCHIVE_WORDS = {"helen": "helen", "pets": "pet", "camvid": "camvid|segnet", "camvid32": "camvid",
-                 "cityscapes": "cityscapes"}  # fmt: skip
+ARCHIVES = {"pets": "pet", "camvid": "camvid|segnet", "camvid32": "camvid"}  # in a name, where not the dataset's own
 WORST = 20  # one bad sample in so many is the most that is tolerated
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}  # formats whose files are copied as they are
-TURNS = {  # EXIF orientations that trade rows for columns -> how the photo is shown
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 Entry = dict[str, Any]  # of the manifest, as JSON has it
 
 
@@ -113,7 +107,7 @@ def find_release(dataset: str, sizes: tuple[int, int]) -> Release:
         return open_release(dataset, meant, "")  # raises: a synthetic sample in its place would surprise
     for path in sorted(data.glob("*")):
         is_archive = suffix_of(path) and path.is_file() and not is_noise(path.name)
-        if is_archive and re.search(ARCHIVE_WORDS[dataset], path.name.lower()):
+        if is_archive and re.search(ARCHIVES.get(dataset, dataset), path.name.lower()):
             return open_release(dataset, path, f"Release found: {env.shown(path)}, unpacked")
     return synthetic_sample(dataset, *sizes)
 
@@ -122,14 +116,14 @@ def open_release(dataset: str, path: Path, where: str) -> Release:
     """A folder, or an archive which is unpacked, as a release; DataError with what it should hold if it is none."""
     choices = layouts.LAYOUTS.get(dataset, (custom.OWN,))
 
-    def find(folder: Path) -> tuple[Path, Layout]:
+    def find(folder: Path) -> tuple[Layout, Path]:
         if found := layouts.find(choices, folder):
-            return found[1], found[0]
+            return found
         hints = "; or ".join(layout.hint for layout in choices)
         fault = f"{env.shown(path)} holds no release of {dataset}: there should be {hints}"
         raise DataError(f"{fault}; put it there whole, or move it away")
 
-    root, layout = find(path if path.is_dir() else unpack(path, lambda folder: find(folder)[0]))
+    layout, root = find(path if path.is_dir() else unpack(path, lambda folder: find(folder)[1]))
     return Release(root, "release", where, layout)
 
 
@@ -137,10 +131,8 @@ def synthetic_sample(dataset: str, train: int, test: int) -> Release:
     """A synthetic sample, kept apart from the places of releases so that it is never taken for one."""
     folder = env.data_dir() / "synthetic" / f"{dataset}-{train}-{test}"
     where = f"No release found in {env.shown(env.data_dir())}/: using a synthetic sample ({train} train, {test} test)"
-    found = layouts.find(layouts.LAYOUTS[dataset], releases.WRITERS[dataset](folder, train, test))
-    if found is None:
-        raise RuntimeError(f"the synthetic {dataset} has none of its layouts")
-    return Release(found[1], "synthetic", where, found[0])
+    release = open_release(dataset, releases.WRITERS[dataset](folder, train, test), where)
+    return replace(release, source="synthetic")
 
 
 # Show -----------------------------------------------------------------------------------------------------------
@@ -148,22 +140,18 @@ def synthetic_sample(dataset: str, train: int, test: int) -> Release:
 
 def tree(root: Path, limit: int = 3) -> str:
     """Folders and the first `limit` files of each, as text."""
-    return "\n".join([printable(Path(root).resolve().name), *branches(Path(root), limit)])
-
-
-def branches(folder: Path, limit: int) -> Iterator[str]:
-    """The lines below a folder's name: folders first, then files, then how many files there are."""
-    entries = sorted((p for p in folder.iterdir() if not is_noise(p.name)), key=lambda p: p.name)
-    folders = [p for p in entries if p.is_dir() and not p.is_symlink()]
-    names = [printable(p.name) for p in entries if p not in folders]
-    shown = names[:limit] + ([f"... ({len(names)} files)"] if len(names) > limit else [])
-    for number, (name, inside) in enumerate(
-        [*((printable(p.name), p) for p in folders), *((n, None) for n in shown)], 1
-    ):
-        last = number == len(folders) + len(shown)
-        yield ("└── " if last else "├── ") + name
-        if inside:
-            yield from (("    " if last else "│   ") + line for line in branches(inside, limit))
+    entries = sorted((path for path in Path(root).iterdir() if not is_noise(path.name)), key=lambda path: path.name)
+    folders = [path for path in entries if path.is_dir() and not path.is_symlink()]
+    names = [printable(path.name) for path in entries if path not in folders]
+    more = [f"... ({len(names)} files)"] if len(names) > limit else []
+    blocks = [*(tree(folder, limit) for folder in folders), *names[:limit], *more]
+    lines = [printable(Path(root).resolve().name)]
+    for number, block in enumerate(blocks, 1):
+        first, *below = block.splitlines()
+        last = number == len(blocks)
+        lines.append(("└── " if last else "├── ") + first)
+        lines += [("    " if last else "│   ") + line for line in below]
+    return "\n".join(lines)
 
 
 def table(findings: list[Finding]) -> str:
@@ -199,7 +187,7 @@ def encode_photo(sample: Sample, layout: Layout) -> Encoded:
 def encode_label(sample: Sample, layout: Layout, row: Dataset, shape: tuple[int, ...] | None) -> Encoded:
     """A one-channel PNG of ids that fits a photo of `shape`, if that is known; the file's own bytes, if it is one."""
     ids, note = layout.read(sample, row), ""
-    if shape and ids.shape != tuple(shape):
+    if shape and ids.shape != shape:
         ids, note = turn_as_shown(ids, sample, shape), "turned as the photo's EXIF says"
     copied = layout.keeps_labels and not note
     data = sample.label.read_bytes() if copied else png(ids)
@@ -207,16 +195,19 @@ def encode_label(sample: Sample, layout: Layout, row: Dataset, shape: tuple[int,
 
 
 def turn_as_shown(ids: np.ndarray, sample: Sample, shape: tuple[int, ...]) -> np.ndarray:
-    """A label drawn on a photo that EXIF turns as it is stored -> as it is shown; DataError if it does not fit."""
-    sizes = f"{sample.label.name}: label {ids.shape[1]} x {ids.shape[0]}, photo {shape[1]} x {shape[0]}"
-    if ids.shape != (shape[1], shape[0]):
-        raise DataError(f"{sizes}: draw the label on the photo's own pixels, or export it at their size")
-    with Image.open(sample.photo) as image:
-        turn = TURNS.get(image.getexif().get(0x0112, 1))
-    if turn is None:
-        remedy = "turn it back, or save the photo without EXIF and draw again"
-        raise DataError(f"{sizes}: turned by 90 degrees; {remedy}")
-    return np.asarray(Image.fromarray(ids).transpose(turn))
+    """A label drawn on a photo as it is stored -> turned as EXIF turns the photo; DataError if it does not fit."""
+    label = Image.fromarray(ids)
+    with Image.open(sample.photo) as photo:
+        label.getexif()[ORIENTATION] = photo.getexif().get(ORIENTATION, 1)
+    shown = np.asarray(ImageOps.exif_transpose(label))
+    if shown.shape == shape:
+        return shown
+    remedy = "draw the label on the photo's own pixels, or export it at their size"
+    if ids.shape == shape[::-1]:
+        remedy = "turned by 90 degrees; turn it back, or save the photo without EXIF and draw again"
+    raise DataError(
+        f"{sample.label.name}: label {label.width} x {label.height}, photo {shape[1]} x {shape[0]}: {remedy}"
+    )
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -328,7 +319,7 @@ def checked_before(row: Dataset, release: Release) -> dict[Sample, Entry]:
     manifest = read_manifest(env.split_dir(row.name))
     if any(manifest.get(key) != value for key, value in describe(row, release).items()):
         return {}
-    return {sample_of(entry, release.root): entry for _, entry in entries_of(manifest)}
+    return {sample_of(entry, release.root): entry for entry in manifest["samples"]}
 
 
 def sample_of(entry: Entry, root: Path) -> Sample:
@@ -346,20 +337,21 @@ def choose_val(ids: list[str]) -> set[str]:
 
 def make_manifest(row: Dataset, release: Release, found: Scan) -> Entry:
     """Which sample goes where; val is a part of train where the release has none."""
+    train = [sample.id for sample in found.samples if sample.split == "train"]
     given = any(sample.split == "val" for sample in found.samples)
-    val = set() if given else choose_val([sample.id for sample in found.samples if sample.split == "train"])
-    splits: dict[str, list[Entry]] = {split: [] for split in SPLITS}
+    val = set() if given else choose_val(train)
+    entries = []
     for sample in sorted(found.samples, key=lambda sample: sample.id):
         split = "val" if sample.split == "train" and sample.id in val else sample.split
-        splits[split].append(found.entries[sample])
-    return describe(row, release) | {"splits": splits}
+        entries.append(found.entries[sample] | {"split": split})
+    return describe(row, release) | {"samples": entries}
 
 
 def read_manifest(folder: Path) -> Entry:
-    """What the last run put here; an empty dict if there was none."""
+    """What the last run put here; one without samples if there was none."""
     path = folder / "manifest.json"
     if not path.exists():
-        return {}
+        return {"samples": []}
     try:
         manifest = json.loads(path.read_text())
         targets(manifest)
@@ -375,16 +367,11 @@ def write_manifest(folder: Path, manifest: Entry, complete: bool) -> None:
     files.write_atomic(folder / "manifest.json", text.encode())
 
 
-def entries_of(manifest: Entry) -> list[tuple[str, Entry]]:
-    """(split, entry) of all samples that a manifest lists."""
-    return [(split, entry) for split, listed in manifest.get("splits", {}).items() for entry in listed]
-
-
 def targets(manifest: Entry) -> dict[str, tuple[Entry, str]]:
     """File below splitted_data/<dataset>/ -> the entry of its sample, and which of the two files it is."""
     return {
-        f"{split}/{kind}s/{entry['id']}{entry[kind]['suffix']}": (entry, kind)
-        for split, entry in entries_of(manifest)
+        f"{entry['split']}/{kind}s/{entry['id']}{entry[kind]['suffix']}": (entry, kind)
+        for entry in manifest["samples"]
         for kind in ("image", "label")
     }
 
@@ -413,7 +400,7 @@ def restructure(dataset: str, release: Release, found: Scan | None = None) -> Re
         thread_map(lambda name: write_file(folder / name, *wanted[name], row, release), missing, "writing")
         write_manifest(folder, new, complete=True)
     choice.write_choice(dataset, release.source)
-    counts = {split: len(new["splits"][split]) for split in SPLITS}
+    counts = {split: sum(entry["split"] == split for entry in new["samples"]) for split in SPLITS}
     return Result(folder, counts, found.findings, len(missing), len(wanted) - len(missing), len(stale))
 
 
@@ -445,7 +432,7 @@ def write_file(path: Path, entry: Entry, kind: str, row: Dataset, release: Relea
     elif kind == "image":
         data = encode_photo(sample, release.layout).data
     else:
-        data = encode_label(sample, release.layout, row, entry["shape"]).data
+        data = encode_label(sample, release.layout, row, tuple(entry["shape"])).data
     if hashlib.sha256(data).hexdigest() != entry[kind]["sha256"]:
         remedy = f"delete {env.shown(env.split_dir(row.name) / 'manifest.json')} and run again"
         raise DataError(f"{printable(entry[kind]['file'])}: changed since it was checked; {remedy}")

@@ -49,7 +49,7 @@ def test_one_call_and_the_six_notebooks_functions_know_it(tmp_path):
 
 
 def test_bad_samples_are_explained_by_examine_not_by_a_download(tmp_path):
-    """One mask in twelve of another size: the message names validation.examine, which takes a folder's path as text, too."""
+    """One mask in twelve of another size: the message names validation.examine, which takes a path as text, too."""
     root = folder(tmp_path / "d")
     save(root / "masks" / "003.png", mask((0, 1, 2))[:5])
     custom.register(root, "mine")

@@ -294,6 +294,31 @@ def test_what_is_no_release_says_what_it_should_hold(tmp_path, monkeypatch):
         restructure.find_release("cityscapes", (4, 2))
 
 
+@pytest.mark.parametrize("after", [0, 7, 41])
+@pytest.mark.parametrize(("dataset", "make"), [("camvid", segnet), ("cityscapes", cityscapes)])
+def test_what_is_killed_while_it_writes_comes_to_the_same_bytes(tmp_path, monkeypatch, dataset, make, after):
+    """Labels and photos that are encoded, not copied: a run that is cut off and one that is not end alike."""
+    release = open_release(dataset, make(tmp_path / "r"))
+    write, written = files.write_atomic, []
+
+    def killed(path, data):
+        if path.suffix == ".png":
+            written.append(path)
+            if len(written) > after:
+                raise KeyboardInterrupt
+        write(path, data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files, "write_atomic", killed)
+        restructure.restructure(dataset, release)
+    second = restructure.restructure(dataset, release)
+    assert second.written > 0 and second.kept >= after
+    first = {path.relative_to(second.folder): path.read_bytes() for path in second.folder.rglob("*.*")}
+    monkeypatch.setenv("UNET_HOME", str(tmp_path / "other"))
+    whole = restructure.restructure(dataset, release).folder
+    assert first == {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*.*")}
+
+
 @pytest.mark.parametrize("change", ["table", "classes", "tolerance", "FORMAT"])
 def test_other_rules_write_the_labels_anew(tmp_path, monkeypatch, change):
     """The same files, read by another table, are other labels; photos stay as they are."""

@@ -640,14 +640,13 @@ def test_a_manifest_cannot_name_files_outside_for_removal(home, release):
     victim = home / "data/victim.jpg"
     victim.write_bytes(b"keep me")
     manifest = json.loads((folder / "manifest.json").read_text())
-    evil = manifest["splits"]["train"][0] | {"id": "../../../../victim"}
-    manifest["splits"]["train"].append(evil)
+    manifest["samples"].append(manifest["samples"][0] | {"id": "../../../../victim"})
     (folder / "manifest.json").write_text(json.dumps(manifest))
     run(release)
     assert victim.read_bytes() == b"keep me"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"splits": 3}', '{"splits": {"train": [{"id": "a"}]}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"samples": 3}', '{"samples": [{"id": "a"}]}'])
 def test_damaged_manifest_is_named(release, text):
     folder = run(release).folder
     (folder / "manifest.json").write_text(text)
