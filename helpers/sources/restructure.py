@@ -309,7 +309,8 @@ def stop_if_bad(found: Scan, release: Release, dataset: str) -> None:
 def describe(row: Dataset, release: Release) -> Entry:
     """What decides the result beside the files: files checked in another release or by other rules are not trusted."""
     colors = [(r.color, r.maps_to) for r in row.table]
-    rules = json.dumps([FORMAT, release.layout.hint, row.classes, colors, row.levels, row.tolerance])
+    place = str(release.root.resolve())
+    rules = json.dumps([FORMAT, place, release.layout.hint, row.classes, colors, row.levels, row.tolerance])
     digest = hashlib.sha256(rules.encode()).hexdigest()[:16]
     return {"dataset": row.name, "source": release.source, "release": env.shown(release.root), "rules": digest}
 
