@@ -184,3 +184,13 @@ def test_a_folder_without_images_and_masks_is_refused(tmp_path, name, there):
         root.mkdir()
     with pytest.raises(DataError, match="d: is no folder" if name == "" else f"no images/ beside masks/ .*{there}"):
         custom.register(root, "mine")
+
+
+def test_environment_names_another_folder_of_a_registered_dataset(tmp_path, monkeypatch):
+    custom.register(folder(tmp_path / "d"), "mine")
+    monkeypatch.setenv("RELEASE", str(folder(tmp_path / "more" / "images_of_today", 4).parent))
+    found = restructure.find_release("mine", (4, 2))
+    assert (found.root, found.layout) == (tmp_path / "more" / "images_of_today", custom.OWN)
+    monkeypatch.setenv("RELEASE", str(tmp_path / "d" / "images"))
+    with pytest.raises(DataError, match="holds no release of mine: there should be images/ and masks/"):
+        restructure.find_release("mine", (4, 2))
