@@ -279,7 +279,7 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no card"
     try:
         say(f"{machine()}, {name}")
-        restructure.restructure("helen", restructure.draw_sample("helen", *faces))
+        restructure.restructure("helen", restructure.synthetic_sample("helen", *faces))
         full = make_settings("helen", "tuned", "full", **small).replace(batch=sizes[0], epochs=1 if tiny else 30)
         arrays = preprocess.open_arrays("helen", full.shape)
         for line in check_precisions(full, device):

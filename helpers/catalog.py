@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+SPLITS = ("train", "val", "test")
 Color = tuple[int, int, int]
 
 

@@ -17,11 +17,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from .catalog import SPLITS
 from .core import distributed, env, files, hardware, masks
 from .core.errors import DataError
 from .core.registry import load_dataset
 
-SPLITS = ("train", "val", "test")
 FORMAT = 1  # raised when the arrays' content changes for the same files, so that old ones are built anew
 
 
@@ -63,7 +63,7 @@ def pairs(dataset: str, split: str) -> list[tuple[str, Path, Path]]:
     labels = {p.stem: p for p in sorted((root / "labels").glob("[!.]*.png"))}
     if not photos:
         raise DataError(f"{env.shown(root)} holds no photos: run notebook 01 first, or "
-                        f"python -m helpers.restructure --dataset {dataset}")  # fmt: skip
+                        f"python -m helpers prepare --dataset {dataset}")  # fmt: skip
     if not is_whole(root.parent):
         raise DataError(f"{env.shown(root.parent)} is half copied: run notebook 01 again, it goes on from there")
     if lone := sorted(photos.keys() ^ labels.keys()):

@@ -1,11 +1,12 @@
 """Label files <-> class ids. What is not a known id is refused, never mapped silently."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..catalog import Dataset
+from ..catalog import Color, Dataset, Row
 from . import files
 from .errors import DataError
 
@@ -56,3 +57,19 @@ def colorize(label: np.ndarray, dataset: Dataset) -> np.ndarray:
     palette = np.full((256, 3), VOID_COLOR, np.uint8)
     palette[: len(dataset.colors)] = dataset.colors
     return palette[check_ids(np.asarray(label), len(dataset.classes), "label map")]
+
+
+@dataclass(frozen=True)
+class UnknownColor:
+    """A colour of one mask that is not in the table: its pixels, the nearest row, and how far that is (RGB, Euclid)."""
+
+    file: str
+    color: Color
+    pixels: int
+    nearest: Row
+    distance: float
+
+    @property
+    def hex(self) -> str:
+        """As #rrggbb."""
+        return "#{:02x}{:02x}{:02x}".format(*self.color)

@@ -1,38 +1,32 @@
-"""A release in its own layout -> one plain layout: {train,val,test}/<id>_image.{jpg,png} and <id>_label.png of ids.
+"""The layouts of releases: how each is recognised, listed as samples, and read as class ids.
 
-Helen*'s own layout is the plain one already. What the others keep in lists, colours and halves of pictures is read
-here; `restructure` then checks and copies all of them the same way.
+A layout only says where photos and labels are and what a label means; `restructure` checks and writes all the same way.
 """
 
-import csv
 import functools
 import hashlib
-import io
-import json
-import os
 import re
-import shutil
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from .. import catalog
-from ..core import files, masks
+from ..catalog import Dataset
+from ..core import env, files, masks
 from ..core.errors import DataError
-from ..core.files import thread_map
-from ..core.registry import load_dataset
-from .archives import is_noise
+from ..core.masks import UnknownColor
+from .archives import is_noise, printable
 
-FORMAT = 1  # raised when the same release would be converted to something else, so that old conversions are redone
+Severity = Literal["error", "warning"]
 PHOTOS = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
-TURNED = {2, 3, 4, 5, 6, 7, 8}  # EXIF orientations by which a photo is shown otherwise than it is stored
 
 
 @dataclass(frozen=True)
-class Item:
+class Sample:
     """One sample as a release keeps it: split "train", "val" or "test"; photo and label may be one file."""
 
     split: str
@@ -42,156 +36,222 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Remark:
-    """What is odd about a file: `bad` leaves its sample out."""
+class Finding:
+    """What is wrong with a file (an error leaves its sample out) or odd about it (a warning)."""
 
     split: str
     file: str
     reason: str
-    bad: bool = True
+    severity: Severity = "error"
 
 
 @dataclass
-class Found:
-    """What a release holds: its samples, remarks, and the share of void pixels once they were read."""
+class Listing:
+    """What a release holds by the names of its files: samples, and findings on what is no part of one."""
 
-    items: list[Item]
-    remarks: list[Remark] = field(default_factory=list)
-    void: float = 0.0
+    samples: list[Sample] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def warn(self, split: str, file: str, reason: str) -> None:
+        """Add a warning."""
+        self.findings.append(Finding(split, file, reason, "warning"))
 
 
-# ---- small matters ----
+@dataclass(frozen=True)
+class Layout:
+    """How one kind of release is recognised, listed and read."""
+
+    hint: str  # what the folder should hold, for errors
+    folders: tuple[str, ...]  # which it must have
+    list: Callable[[Path], Listing]
+    read: Callable[[Sample, Dataset], np.ndarray]  # -> ids uint8[H,W]
+    is_one: Callable[[Path], bool] | None = None  # a closer look, where its folders alone do not tell
+    photo: Callable[[Path], np.ndarray] | None = None  # -> uint8[H,W,3], where the photo is only a part of its file
+    keeps_labels: bool = False  # label files are PNGs of ids already, so they are copied byte for byte
+
+    def fits(self, root: Path) -> bool:
+        """Whether a folder has this layout."""
+        return all((root / name).is_dir() for name in self.folders) and (self.is_one is None or self.is_one(root))
 
 
-def draw(name: str) -> int:
+# Common to several layouts ------------------------------------------------------------------------------------
+
+
+def stable_hash(name: str) -> int:
     """A number from an id: the same on every machine and day, whatever other ids there are."""
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest())
 
 
-def natural(name: str) -> list:
-    """A key by which 2.jpg comes before 10.jpg."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+def natural(name: str) -> list[str | int]:
+    """A sort key by which 2.jpg comes before 10.jpg."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def photos_in(folder: Path, split: str, found: Found) -> list[Path]:
-    """Photos of a folder in natural order; what is none is remarked on."""
-    paths = sorted((p for p in folder.iterdir() if not is_noise(p.name)), key=lambda p: natural(p.name))
-    for path in paths:
+def files_in(folder: Path) -> list[Path]:
+    """What a folder holds, in natural order, without what systems leave there."""
+    return sorted((p for p in folder.iterdir() if not is_noise(p.name)), key=lambda p: natural(p.name))
+
+
+def photos_in(folder: Path, split: str, listing: Listing) -> dict[str, Path]:
+    """Photos of a folder by their stems; a second one of the same stem and what is not a photo are warnings."""
+    photos: dict[str, Path] = {}
+    for path in files_in(folder):
         if path.is_dir() or path.suffix.lower() not in PHOTOS:
-            found.remarks.append(Remark(split, path.name, "not a photo; left where it is", bad=False))
-    return [p for p in paths if not p.is_dir() and p.suffix.lower() in PHOTOS]
+            listing.warn(split, path.name, "not a photo; left where it is")
+        elif (first := photos.setdefault(path.stem, path)) is not path:
+            listing.warn(split, path.name, f"same name as {first.name}, which is used; rename one of them and its mask")
+    return photos
 
 
-def by_stem(folder: Path, ending: str = "") -> dict[str, Path]:
-    """PNGs of a folder -> their stems less an ending, as photos have them."""
-    paths = [p for p in folder.glob("*.png") if not is_noise(p.name)]
-    return {p.stem.removesuffix(ending): p for p in paths}
+def labels_in(folder: Path, ending: str = "") -> dict[str, Path]:
+    """PNGs of a folder by their stems less an ending, as photos have them."""
+    paths = [path for path in folder.glob("*.png") if not is_noise(path.name)]
+    return {path.stem.removesuffix(ending): path for path in paths}
 
 
-def pair(split: str, folder: Path, labels: dict[str, Path], found: Found) -> None:
-    """Photos of `folder` with the label of the same stem; a lone one is remarked on."""
-    photos = {path.stem: path for path in photos_in(folder, split, found)}
-    for stem in sorted(photos.keys() | labels.keys(), key=natural):
-        if stem in photos and stem in labels:
-            found.items.append(Item(split, stem, photos[stem], labels[stem]))
+def pair(split: str, photos: Mapping[str, Path], labels: Mapping[str, Path], listing: Listing) -> None:
+    """Add photos with the label of the same key as samples; one without a partner is an error."""
+    for key in sorted(photos.keys() | labels.keys(), key=natural):
+        if key in photos and key in labels:
+            listing.samples.append(Sample(split, key, photos[key], labels[key]))
+        elif key in photos:
+            listing.findings.append(Finding(split, photos[key].name, "no label of this name"))
         else:
-            there, lacks = (photos[stem], "label") if stem in photos else (labels[stem], "photo")
-            found.remarks.append(Remark(split, there.name, f"no {lacks} of this name"))
+            listing.findings.append(Finding(split, labels[key].name, "no photo of this name"))
 
 
-# ---- Oxford-IIIT Pet: trimaps with 1, 2, 3 and the official lists ----
+def tail_as_val(samples: list[Sample]) -> list[Sample]:
+    """val becomes test, and the last tenth of train in its own order val: neighbouring frames are not split by hash."""
+    train = sorted((s for s in samples if s.split == "train"), key=lambda s: natural(s.id))
+    cut = len(train) - max(1, len(train) // 10) if len(train) > 1 else len(train)
+    val = [Sample("val", s.id, s.photo, s.label) for s in train[cut:]]
+    return train[:cut] + val + [Sample("test", s.id, s.photo, s.label) for s in samples if s.split == "val"]
 
 
-def is_pets(root: Path) -> bool:
-    """images/ beside annotations/trimaps/."""
-    return (root / "images").is_dir() and (root / "annotations" / "trimaps").is_dir()
+def find_leaks(samples: list[Sample], contents: Mapping[Sample, str]) -> dict[Sample, Finding]:
+    """Samples of train (and val) that are in test (or val) too, by id or by their photo's hash in `contents`.
+
+    The network must not be trained on what it is scored on.
+    """
+    leaks: dict[Sample, Finding] = {}
+    by_id: dict[str, Sample] = {}
+    by_content: dict[str, Sample] = {}
+    for sample in sorted(samples, key=lambda s: ("test", "val", "train").index(s.split)):
+        twin = by_id.setdefault(sample.id, sample)
+        same = by_content.setdefault(contents[sample], sample)
+        if twin.split != sample.split:
+            reason = f"same id in {sample.split} and {twin.split}; kept in {twin.split} alone"
+        elif same.split != sample.split:
+            reason = f"same photo as {printable(same.photo.name)} in {same.split}; kept in {same.split} alone"
+        else:
+            continue
+        leaks[sample] = Finding(sample.split, sample.photo.name, reason)
+    return leaks
 
 
-def list_pets(root: Path) -> Found:
+# Helen*: train/ and test/ with <id>_image.jpg, <id>_label.png of ids, <id>_viz.jpg --------------------------------
+
+# id, kind
+HELEN_NAME = re.compile(r"(.+)_(image(?=\.(?:jpe?g|png)$)|label(?=\.png$)|viz(?=\.jpe?g$))\.\w+", re.I | re.S)
+
+
+def is_helen(root: Path) -> bool:
+    """train/ with photos called <id>_image."""
+    names = (HELEN_NAME.fullmatch(path.name) for path in (root / "train").glob("*") if not is_noise(path.name))
+    return any(name and name[2].lower() == "image" for name in names)
+
+
+def list_helen(root: Path) -> Listing:
+    """train/ and test/ as they are; _viz.jpg is never opened. DataError if one of the two folders is missing."""
+    listing = Listing()
+    for split in ("train", "test"):
+        if not (root / split).is_dir():
+            raise DataError(f"{env.shown(root)} has no {split}/; unpack or download the release again, whole")
+        kinds: dict[str, dict[str, Path]] = {"image": {}, "label": {}, "viz": {}}
+        for path in files_in(root / split):
+            name = None if path.is_dir() else HELEN_NAME.fullmatch(path.name)
+            if not name:
+                listing.warn(split, path.name, "not part of the release's naming")
+                continue
+            id = unicodedata.normalize("NFC", name[1])  # macOS spells é in two characters
+            first = kinds[name[2].lower()].setdefault(id, path)
+            if first is not path:
+                listing.warn(split, path.name, f"same id and kind as {printable(first.name)}, which is used")
+        pair(split, kinds["image"], kinds["label"], listing)
+        for id in kinds["viz"].keys() - kinds["image"].keys() - kinds["label"].keys():
+            listing.findings.append(Finding(split, kinds["viz"][id].name, "no photo and no label of this name"))
+    return listing
+
+
+def read_ids(sample: Sample, dataset: Dataset) -> np.ndarray:
+    """Ids as they are."""
+    return masks.read_label(sample.label, len(dataset.classes))
+
+
+# Oxford-IIIT Pet: trimaps with 1, 2, 3 and the official lists ---------------------------------------------------
+
+
+def list_pets(root: Path) -> Listing:
     """By annotations/{trainval,test}.txt where both are there, else one in five by hash to test."""
-    found = Found([])
+    listing = Listing()
+    pair("train", photos_in(root / "images", "train", listing), labels_in(root / "annotations" / "trimaps"), listing)
     lists = {split: root / "annotations" / f"{name}.txt" for split, name in (("train", "trainval"), ("test", "test"))}
-    pair("train", root / "images", by_stem(root / "annotations" / "trimaps"), found)
-    if not all(path.is_file() for path in lists.values()):
-        splits = {item.id: "test" if draw(f"test {item.id}") % 5 == 0 else "train" for item in found.items}
-        found.remarks.append(
-            Remark("test", "annotations/", "no trainval.txt and test.txt: one in five is test", bad=False)
-        )
-    else:
+    if all(path.is_file() for path in lists.values()):
         splits = {name: split for split, path in lists.items() for name in read_list(path)}
-    lone = [item for item in found.items if item.id not in splits]
-    found.remarks += [Remark("train", item.photo.name, "in neither list; left out", bad=False) for item in lone]
-    found.items = [Item(splits[i.id], i.id, i.photo, i.label) for i in found.items if i.id in splits]
-    return found
+    else:
+        splits = {s.id: "test" if stable_hash(f"test {s.id}") % 5 == 0 else "train" for s in listing.samples}
+        listing.warn("test", "annotations/", "no trainval.txt and test.txt: one in five is test")
+    for sample in listing.samples:
+        if sample.id not in splits:
+            listing.warn("train", sample.photo.name, "in neither list; left out")
+    listing.samples = [Sample(splits[s.id], s.id, s.photo, s.label) for s in listing.samples if s.id in splits]
+    return listing
 
 
 def read_list(path: Path) -> list[str]:
-    """Names of an official list: the first word of each line that is no comment."""
+    """Names of an official list: the first word of each line that is not a comment."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
 
 
-def read_trimap(item: Item, dataset: catalog.Dataset) -> np.ndarray:
+def read_trimap(sample: Sample, dataset: Dataset) -> np.ndarray:
     """1 pet, 2 background, 3 border -> ids 0, 1, 2."""
-    return masks.check_ids(masks.read_ids(item.label) - 1, len(dataset.classes), item.label.name)
+    return masks.check_ids(masks.read_ids(sample.label) - 1, len(dataset.classes), sample.label.name)
 
 
-# ---- CamVid: SegNet's ids, or Kaggle's colours ----
+# CamVid: SegNet's ids, or Kaggle's colours ----------------------------------------------------------------------
 
 
-def is_segnet(root: Path) -> bool:
-    """train/ beside trainannot/."""
-    return (root / "train").is_dir() and (root / "trainannot").is_dir()
-
-
-def is_kaggle(root: Path) -> bool:
-    """train/ beside train_labels/ with colours."""
-    return (root / "train").is_dir() and (root / "train_labels").is_dir()
-
-
-def list_camvid(root: Path, folder: str, ending: str) -> Found:
+def list_camvid(root: Path, folder: str, ending: str = "") -> Listing:
     """train, val and test as they are; without test, val is test, and the last tenth of train in order is val."""
-    found = Found([])
+    listing = Listing()
     for split in ("train", "val", "test"):
-        if (root / split).is_dir() and (root / folder.format(split)).is_dir():
-            pair(split, root / split, by_stem(root / folder.format(split), ending), found)
-    splits = {item.split for item in found.items}
+        labels = root / folder.format(split)
+        if (root / split).is_dir() and labels.is_dir():
+            pair(split, photos_in(root / split, split, listing), labels_in(labels, ending), listing)
+    splits = {sample.split for sample in listing.samples}
     if "test" not in splits and "val" in splits:
-        found.remarks.append(
-            Remark("test", "test/", "not there: val is scored, and val is the last tenth of train", False)
-        )
-        found.items = tail_as_val(found.items)
-    return found
+        listing.warn("test", "test/", "not there: val is scored, and val is the last tenth of train")
+        listing.samples = tail_as_val(listing.samples)
+    return listing
 
 
-def tail_as_val(items: list[Item]) -> list[Item]:
-    """val becomes test, and the last tenth of train in its own order val: neighbouring frames are not split by hash."""
-    train = sorted((item for item in items if item.split == "train"), key=lambda item: natural(item.id))
-    cut = len(train) - max(1, len(train) // 10) if len(train) > 1 else len(train)
-    moved = [Item("val", i.id, i.photo, i.label) for i in train[cut:]]
-    return train[:cut] + moved + [Item("test", i.id, i.photo, i.label) for i in items if i.split == "val"]
-
-
-def read_segnet(item: Item, dataset: catalog.Dataset) -> np.ndarray:
+def read_segnet(sample: Sample, dataset: Dataset) -> np.ndarray:
     """Ids 0-10, and 11 = void -> 255."""
-    ids = masks.read_ids(item.label)
-    return masks.check_ids(
-        np.where(ids == len(dataset.classes), masks.VOID, ids), len(dataset.classes), item.label.name
-    )
+    ids, classes = masks.read_ids(sample.label), len(dataset.classes)
+    return masks.check_ids(np.where(ids == classes, masks.VOID, ids), classes, sample.label.name)
 
 
-def read_colors(item: Item, dataset: catalog.Dataset) -> np.ndarray:
+def read_colors(sample: Sample, dataset: Dataset) -> np.ndarray:
     """A mask in the table's colours -> ids; DataError lists colours that are not in it."""
-    return from_colors(files.read_photo(item.label), dataset.table, dataset, item.label.name)
+    return from_colors(files.read_photo(sample.label), dataset, sample.label.name)
 
 
-# ---- Cityscapes pairs: photo and label are halves of one JPEG ----
+# Cityscapes pairs: photo and label are halves of one JPEG -------------------------------------------------------
 
 
 def is_pairs(root: Path) -> bool:
-    """train/ and val/ with numbered pictures twice as wide as high, and no folder of labels."""
-    if not all((root / split).is_dir() for split in ("train", "val")):
-        return False
+    """train/ with numbered pictures twice as wide as high."""
     first = next((p for p in sorted((root / "train").glob("*.jp*g")) if not is_noise(p.name)), None)
     if first is None or not first.stem.isdigit():
         return False
@@ -202,14 +262,14 @@ def is_pairs(root: Path) -> bool:
         return False
 
 
-def list_pairs(root: Path) -> Found:
-    """val is scored; of train, the last tenth in its own order is val."""
-    found = Found([])
+def list_pairs(root: Path) -> Listing:
+    """val is scored; of train, the last tenth in its own order is val. Both count from 1, so ids name the folder."""
+    listing = Listing()
     for split in ("train", "val"):
-        paths = photos_in(root / split, split, found)
-        found.items += [Item(split, f"{split}_{p.stem}", p, p) for p in paths]  # both count from 1
-    found.items = tail_as_val(found.items)
-    return found
+        paths = photos_in(root / split, split, listing).values()
+        listing.samples += [Sample(split, f"{split}_{path.stem}", path, path) for path in paths]
+    listing.samples = tail_as_val(listing.samples)
+    return listing
 
 
 def halves(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -221,25 +281,25 @@ def halves(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return both[:, :middle], both[:, middle:]
 
 
-def read_half(item: Item, dataset: catalog.Dataset) -> np.ndarray:
+def read_half(sample: Sample, dataset: Dataset) -> np.ndarray:
     """The right half's nearest colours of the table -> ids; JPEG has moved most of them a little."""
-    return from_colors(halves(item.label)[1], dataset.table, dataset, item.label.name)
+    return from_colors(halves(sample.label)[1], dataset, sample.label.name)
 
 
-# ---- colours -> ids ----
+# Colours -> ids -------------------------------------------------------------------------------------------------
 
 
-def from_colors(picture: np.ndarray, table: tuple[catalog.Row, ...], dataset: catalog.Dataset, name: str) -> np.ndarray:
-    """uint8[H,W,3] -> uint8[H,W]: the id of the nearest colour, void where the table says so or it is too far.
+def from_colors(picture: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
+    """uint8[H,W,3] -> uint8[H,W]: the id of the table's nearest colour; void if the table says so or it is too far.
 
     Nearest in RGB, Euclid. With a tolerance of 0 a colour that is not in the table is a DataError.
     """
     colors, where = unique_colors(picture)
-    palette = np.array([row.color for row in table], np.float32)
-    ids = np.array([dataset.id(row.maps_to) if row.maps_to else masks.VOID for row in table], np.uint8)
-    nearest, distance = nearest_colors(colors, palette)
+    nearest, distance = nearest_colors(colors, dataset)
     if dataset.tolerance == 0 and distance.any():
-        raise DataError(f"{name}: {strange_colors(colors, where, distance)}; add them to the table or repaint them")
+        fault = describe_unknown(*unknown_colors(picture, dataset, name))
+        raise DataError(f"{name}: {fault}; add them to the table or repaint them")
+    ids = np.array([dataset.id(row.maps_to) if row.maps_to else masks.VOID for row in dataset.table], np.uint8)
     found = np.where(distance <= dataset.tolerance, ids[nearest], masks.VOID).astype(np.uint8)
     return found[where].reshape(picture.shape[:2])
 
@@ -251,190 +311,67 @@ def unique_colors(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([values >> 16, values >> 8 & 255, values & 255], 1).astype(np.uint8), where.reshape(-1)
 
 
-def nearest_colors(colors: np.ndarray, palette: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours uint8[K,3], palette f32[P,3] -> index of the nearest int[K], and how far it is, f32[K]."""
-    apart = colors[:, None].astype(np.float32) - palette
-    squared = (apart * apart).sum(-1)
+def nearest_colors(colors: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Colours uint8[K,3] -> index of the nearest row of the dataset's table int[K], and how far it is, f32[K]."""
+    table, own = np.array([row.color for row in dataset.table], np.float32), colors.astype(np.float32)
+    squared = (own * own).sum(1)[:, None] + (table * table).sum(1) - 2 * own @ table.T  # exact: integers below 2^24
     return squared.argmin(1), np.sqrt(squared.min(1))
 
 
-def strange_colors(colors: np.ndarray, where: np.ndarray, distance: np.ndarray) -> str:
-    """The colours that lie off the palette, the most frequent first, with their pixel counts."""
+def unknown_colors(
+    picture: np.ndarray, dataset: Dataset, name: str, limit: int = 256
+) -> tuple[list[UnknownColor], int]:
+    """Colours of uint8[H,W,3] that are not in the table, the most frequent first, and how many there are.
+
+    At most `limit` are listed: a photo among the masks has a hundred thousand.
+    """
+    colors, where = unique_colors(picture)
+    nearest, distance = nearest_colors(colors, dataset)
     counts = np.bincount(where, minlength=len(colors)) * (distance > 0)
-    order = np.argsort(-counts, kind="stable")[: min(4, (counts > 0).sum())]
-    listed = ", ".join(f"{tuple(colors[i].tolist())} on {counts[i]} pixels" for i in order)
-    more = (counts > 0).sum() - len(order)
-    return f"colours that are in no table: {listed}" + (f" and {more} more" if more > 0 else "")
+    total = int((counts > 0).sum())
+    order = np.argsort(-counts, kind="stable")[: min(limit, total)]
+    rows = [dataset.table[nearest[i]] for i in order]
+    unknown = [
+        UnknownColor(name, (int(r), int(g), int(b)), int(counts[i]), row, float(distance[i]))
+        for i, row, (r, g, b) in zip(order, rows, colors[order], strict=True)
+    ]
+    return unknown, total
 
 
-# ---- the layouts ----
+def describe_unknown(unknown: list[UnknownColor], total: int, shown: int = 4) -> str:
+    """The most frequent unknown colours with their pixels, as #rrggbb, and the nearest of the table."""
+    listed = [f"{u.color} on {u.pixels} pixels = {u.hex} ({u.distance:.0f} off {u.nearest.name})" for u in unknown]
+    more = f"; and {total - shown} more" if total > shown else ""
+    return f"colours that are in no table: {'; '.join(listed[:shown])}{more}"
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How one kind of release is recognised, listed and read."""
+# The layouts of each dataset ------------------------------------------------------------------------------------
 
-    hint: str  # what the folder should hold, for errors
-    fits: Callable[[Path], bool]
-    list: Callable[[Path], Found]
-    read: Callable[[Item, catalog.Dataset], np.ndarray]  # -> ids uint8[H,W]
-    photo: Callable[[Path], np.ndarray] | None = None  # where the photo is only a part of its file
-
-
-SEGNET = Layout(
-    "train/, trainannot/, val/, valannot/ (SegNet's tutorial)", is_segnet,
-    functools.partial(list_camvid, folder="{}annot", ending=""), read_segnet,
-)  # fmt: skip
-KAGGLE = Layout(
-    "train/, train_labels/*_L.png and class_dict.csv (Kaggle's camvid)", is_kaggle,
-    functools.partial(list_camvid, folder="{}_labels", ending="_L"), read_colors,
-)  # fmt: skip
+HELEN_HINT = "helenstar_release with train/ and test/, <id>_image.jpg and <id>_label.png in each"
+HELEN = Layout(HELEN_HINT, ("train",), list_helen, read_ids, is_helen, keeps_labels=True)
+PETS = Layout("images/ and annotations/trimaps/", ("images", "annotations/trimaps"), list_pets, read_trimap)
+list_segnet = functools.partial(list_camvid, folder="{}annot")
+list_kaggle = functools.partial(list_camvid, folder="{}_labels", ending="_L")
+SEGNET_HINT = "train/, trainannot/, val/, valannot/ (SegNet's tutorial)"
+KAGGLE_HINT = "train/, train_labels/*_L.png and class_dict.csv (Kaggle's camvid)"
+SEGNET = Layout(SEGNET_HINT, ("train", "trainannot"), list_segnet, read_segnet)
+KAGGLE = Layout(KAGGLE_HINT, ("train", "train_labels"), list_kaggle, read_colors)
+PAIRS_HINT = "train/N.jpg and val/N.jpg, photo left, label right"
+PAIRS = Layout(PAIRS_HINT, ("train", "val"), list_pairs, read_half, is_pairs, photo=lambda path: halves(path)[0])
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
-    "pets": (Layout("images/ and annotations/trimaps/", is_pets, list_pets, read_trimap),),
+    "helen": (HELEN,),
+    "pets": (PETS,),
     "camvid": (SEGNET, KAGGLE),
     "camvid32": (KAGGLE,),
-    "cityscapes": (
-        Layout("train/N.jpg and val/N.jpg, photo left, label right", is_pairs, list_pairs, read_half,
-               lambda path: halves(path)[0]),
-    ),
-}  # fmt: skip
+    "cityscapes": (PAIRS,),
+}
 
 
-def find(dataset: str, root: Path, levels: int = 3) -> tuple[Layout, Path] | None:
-    """The layout of `dataset` that a folder has, and where: itself or up to two levels below it (archives wrap)."""
-    for folder in (root, *sorted(root.glob("*/")), *sorted(root.glob("*/*/")))[: None if levels > 1 else 1]:
-        for layout in LAYOUTS[dataset]:
+def find(choices: tuple[Layout, ...], root: Path, levels: int = 2) -> tuple[Layout, Path] | None:
+    """Which of the layouts a folder has, and where: itself or so many levels below it (archives wrap)."""
+    below = ["*/", "*/*/"][:levels]
+    for folder in (root, *(path for pattern in below for path in sorted(root.glob(pattern)))):
+        for layout in choices:
             if not is_noise(folder.name) and layout.fits(folder):
                 return layout, folder
     return None
-
-
-def hints(dataset: str) -> str:
-    """What a release of `dataset` holds, for errors."""
-    return "; or ".join(layout.hint for layout in LAYOUTS[dataset])
-
-
-# ---- convert ----
-
-
-def fingerprint(found: Found) -> str:
-    """Of names, sizes and times of all files that are read: it changes when any of them does."""
-    paths = sorted({path for item in found.items for path in (item.photo, item.label)})
-    stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
-    places = [(item.split, item.id) for item in found.items]
-    return hashlib.sha256(json.dumps([FORMAT, stats, places]).encode()).hexdigest()
-
-
-def convert(dataset: str, layout: Layout, root: Path, target: Path) -> list[Remark]:
-    """Write a release's samples into `target` in the plain layout, whole or not at all; returns all remarks.
-
-    If they are there already, from the same files, nothing is written.
-    """
-    row, found = load_dataset(dataset), layout.list(root)
-    about, stamp = target / "about.json", fingerprint(found)
-    if (written := read_about(about)) and written["fingerprint"] == stamp:
-        return [Remark(**remark) for remark in written["remarks"]]
-    work = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(work, ignore_errors=True)
-    try:
-        for split in {item.split for item in found.items}:
-            (work / split).mkdir(parents=True)
-        done = thread_map(
-            functools.partial(convert_item, row=row, layout=layout, folder=work), found.items, "converting"
-        )
-        remarks = found.remarks + [remark for remarks, _ in done for remark in remarks] + void_remark(row, done)
-        kept = {"fingerprint": stamp, "remarks": [vars(remark) for remark in remarks]}
-        files.write_atomic(work / "about.json", json.dumps(kept).encode())
-        shutil.rmtree(target, ignore_errors=True)
-        work.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return remarks
-
-
-def read_about(path: Path) -> dict | None:
-    """What a finished conversion says of itself; None if there is none that can be read."""
-    try:
-        about = json.loads(path.read_text())
-        return about if isinstance(about["fingerprint"], str) and isinstance(about["remarks"], list) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def void_remark(row: catalog.Dataset, done: list[tuple[list[Remark], np.ndarray]]) -> list[Remark]:
-    """The share of label pixels that are void: a void that grows makes a score that lies."""
-    void, pixels = np.sum([counts for _, counts in done], axis=0) if done else (0, 1)
-    if not row.table or not pixels:
-        return []
-    how = f", nearest colour within {row.tolerance}" if row.tolerance else ""
-    return [Remark("all", "labels", f"{void / pixels:.2%} of their pixels are void{how}", bad=False)]
-
-
-def convert_item(item: Item, row: catalog.Dataset, layout: Layout, folder: Path) -> tuple[list[Remark], np.ndarray]:
-    """Write one sample; its remarks, and its void and all label pixels, int64[2]."""
-    try:
-        photo, suffix, oddities, shapes = plain_photo(item, layout)
-        ids = layout.read(item, row)
-        if shapes and ids.shape != shapes[1] and ids.shape == shapes[0]:  # drawn on the photo as it is stored
-            ids = turn(ids, item.photo)
-            oddities.append("label turned as the photo's EXIF says")
-    except DataError as error:
-        name = item.photo.name
-        return [Remark(item.split, name, str(error).removeprefix(f"{name}: "))], np.zeros(2, np.int64)
-    base = folder / item.split
-    (base / f"{item.id}_image{suffix}").write_bytes(photo)
-    masks.write_label(base / f"{item.id}_label.png", ids)
-    counts = np.array([(ids == masks.VOID).sum(), ids.size])
-    return [Remark(item.split, item.photo.name, oddity, bad=False) for oddity in oddities], counts
-
-
-def plain_photo(item: Item, layout: Layout) -> tuple[bytes, str, list[str], tuple]:
-    """A photo as bytes of a JPEG or PNG, its suffix, what is odd, and its shapes as stored and as shown, or ().
-
-    The file's own bytes where it is an RGB or grey JPEG or PNG; else a PNG of its pixels.
-    """
-    if layout.photo:
-        return png(layout.photo(item.photo)), ".png", [], ()
-    pixels = files.read_photo(item.photo)
-    with Image.open(item.photo) as image:
-        form, mode, turned = image.format, image.mode, image.getexif().get(0x0112) in TURNED
-        stored = (image.height, image.width)
-    shapes = (stored, pixels.shape[:2]) if turned else ()
-    suffix = {"JPEG": ".jpg", "PNG": ".png"}.get(form, ".png")
-    if form in ("JPEG", "PNG") and mode in ("RGB", "L"):
-        odd = [] if item.photo.suffix.lower() in (suffix, ".jpeg") else [f"a {form} in spite of its name"]
-        return item.photo.read_bytes(), suffix, odd, shapes
-    return png(pixels), ".png", [f"{form} of mode {mode}: kept as an RGB PNG"], shapes
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """uint8[H,W,3] -> the bytes of a PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def turn(ids: np.ndarray, photo: Path) -> np.ndarray:
-    """uint8[H,W] as stored -> as its photo is shown, by the photo's EXIF orientation."""
-    with Image.open(photo) as image:
-        way = image.getexif().get(0x0112)
-    method = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }[way]  # fmt: skip
-    return np.asarray(Image.fromarray(ids).transpose(method))
-
-
-def read_class_dict(path: Path) -> list[tuple[str, catalog.Color]]:
-    """class_dict.csv (name, r, g, b) -> names and colours, in order; DataError names the faulty line."""
-    rows = []
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        for number, row in enumerate(csv.reader(file, skipinitialspace=True), 1):
-            cells = [cell.strip() for cell in row]
-            if not any(cells) or (number == 1 and not cells[-1].isdigit()):
-                continue  # blank, or the heading
-            if len(cells) != 4 or not all(cell.isdigit() and int(cell) < 256 for cell in cells[1:]):
-                raise DataError(f"{path.name}: line {number} is no `name,r,g,b` with 0-255; correct it")
-            rows.append((cells[0], tuple(int(cell) for cell in cells[1:])))
-    return rows

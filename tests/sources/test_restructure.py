@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from test_archives import contents, pack
 
-from helpers.core import choice, env, files, hardware
+from helpers.core import choice, env, files, hardware, masks
 from helpers.core.errors import DataError, UNetError
 from helpers.sources import restructure
 
@@ -85,21 +85,21 @@ def release(tmp_path) -> restructure.Release:
 
 
 @pytest.fixture
-def drawn(monkeypatch) -> list:
-    """Replaces the drawing of samples; collects its calls."""
+def synthetic(monkeypatch) -> list:
+    """Replaces the synthetic release by a small one; collects the calls."""
     calls = []
 
-    def write_helen(root, train, test, seed=0, progress=True):
+    def write_helen(root, train, test):
         calls.append((root, train, test))
         return make(root / "helenstar_release", [f"s{i}" for i in range(train)], [f"st{i}" for i in range(test)])
 
-    monkeypatch.setattr(restructure.faces, "write_helen", write_helen)
+    monkeypatch.setitem(restructure.releases.WRITERS, "helen", write_helen)
     return calls
 
 
-def reasons(problems, bad=True) -> dict[str, str]:
-    """'split/file' -> reason, of what is left out (or of what is only told)."""
-    found = [(f"{p.split}/{p.file}", p.reason) for p in problems if p.bad is bad]
+def reasons(findings, severity="error") -> dict[str, str]:
+    """'split/file' -> reason, of the findings of one severity."""
+    found = [(f"{f.split}/{f.file}", f.reason) for f in findings if f.severity == severity]
     assert len(dict(found)) == len(found), found
     return dict(found)
 
@@ -111,35 +111,37 @@ def run(release, dataset="helen"):
 # What is found ----------------------------------------------------------------------------------------------
 
 
-def test_sample_is_drawn_apart_and_said(home, drawn):
+def test_a_synthetic_sample_lies_apart_and_is_named(home, synthetic):
     found = restructure.find_release("helen", (4, 2))
-    assert drawn == [(home / "data/synthetic/helen-4-2", 4, 2)]
+    assert synthetic == [(home / "data/synthetic/helen-4-2", 4, 2)]
     assert (found.source, found.root) == ("synthetic", home / "data/synthetic/helen-4-2/helenstar_release")
-    assert found.where == "No release found in data/: using a drawn sample (4 train, 2 test)"
+    assert found.where == "No release found in data/: using a synthetic sample (4 train, 2 test)"
     assert not (home / "data/helenstar_release").exists()
 
 
 @pytest.mark.parametrize("inside", ["", "helenstar_release", "wrapper/helenstar_release"])
-def test_folder_in_data_wins_over_samples_even_when_nested(home, drawn, inside):
+def test_folder_in_data_wins_over_samples_even_when_nested(home, synthetic, inside):
     root = make(home / "data/helenstar_release" / inside)
     found = restructure.find_release("helen", (4, 2))
-    assert (found.root, found.source, drawn) == (root, "release", [])
-    assert found.where == "Release found: data/helenstar_release"
+    assert (found.root, found.source, synthetic) == (root, "release", [])
+    assert found.where == f"Release found: {env.shown(root)}"
 
 
-def test_empty_folder_is_no_release_but_a_wrong_one_is_an_error(home, drawn):
+def test_empty_folder_is_no_release_but_a_wrong_one_is_an_error(home, synthetic):
     (home / "data/helenstar_release").mkdir()
     assert restructure.find_release("helen", (4, 2)).source == "synthetic"
     (home / "data/helenstar_release/notes.txt").write_text("to do")
-    with pytest.raises(DataError, match=r"^data/helenstar_release holds no train/.*put helenstar_release there"):
+    with pytest.raises(
+        DataError, match=r"^data/helenstar_release holds no release of helen: .*<id>_image.jpg.*; put it there"
+    ):
         restructure.find_release("helen", (4, 2))
 
 
 def test_half_a_folder_is_an_error(home):
     make(home / "data/helenstar_release")
     shutil.rmtree(home / "data/helenstar_release/test")
-    with pytest.raises(DataError, match="has train/ but no test/; unpack or download"):
-        restructure.find_release("helen", (4, 2))
+    with pytest.raises(DataError, match="has no test/; unpack or download"):
+        restructure.scan(restructure.find_release("helen", (4, 2)), "helen")
 
 
 @pytest.mark.parametrize("level", [0, 1])
@@ -155,11 +157,11 @@ def test_environment_names_the_folder_or_its_parent(tmp_path, home, release, mon
     ("make_it", "fault"),
     [
         (lambda p: None, "is not there; correct it or unset RELEASE"),
-        (lambda p: p.mkdir(), "holds no train/"),
+        (lambda p: p.mkdir(), "holds no release of helen: there should be"),
         (lambda p: p.write_text("a text"), "neither a folder nor a .zip"),
     ],
 )
-def test_environment_naming_no_release_is_an_error(tmp_path, drawn, monkeypatch, make_it, fault):
+def test_environment_naming_no_release_is_an_error(tmp_path, synthetic, monkeypatch, make_it, fault):
     path = tmp_path / "elsewhere" / "mine"
     path.parent.mkdir()
     make_it(path)
@@ -167,10 +169,10 @@ def test_environment_naming_no_release_is_an_error(tmp_path, drawn, monkeypatch,
     with pytest.raises(DataError, match=fault) as caught:
         restructure.find_release("helen", (4, 2))
     assert str(caught.value).startswith("mine") and str(tmp_path) not in str(caught.value)
-    assert drawn == []
+    assert synthetic == []
 
 
-def test_unknown_dataset_is_refused(drawn):
+def test_unknown_dataset_is_refused(synthetic):
     with pytest.raises(UNetError, match="choose one of helen"):
         restructure.find_release("hellen", (4, 2))
 
@@ -180,13 +182,13 @@ def test_unknown_dataset_is_refused(drawn):
 
 @pytest.mark.parametrize("kind", [".zip", ".tar.gz", ".tgz", ".7z", ".ZIP"])
 @pytest.mark.parametrize("prefix", ["", "wrapper/helenstar_release/"])
-def test_archive_is_found_and_unpacked_once(home, release, drawn, kind, prefix):
+def test_archive_is_found_and_unpacked_once(home, release, synthetic, kind, prefix):
     entries = contents(release.root, prefix) | {"__MACOSX/helenstar_release/train/._000_image.jpg": b"mac"}
     archive = pack(kind.lower(), home / "data/helen", entries)
     archive.rename(home / f"data/helen{kind}")
     pack(".zip", home / "data/another", {"train/readme.txt": b"no photos here"})
     found = restructure.find_release("helen", (4, 2))
-    assert (found.source, found.where, drawn) == ("release", f"Release found: data/helen{kind}, unpacked", [])
+    assert (found.source, found.where, synthetic) == ("release", f"Release found: data/helen{kind}, unpacked", [])
     assert contents(found.root) == contents(release.root)
     assert found.root.is_relative_to(home / "data/unpacked")
     before = state(home / "data")
@@ -226,12 +228,12 @@ def test_tree(tmp_path):
     assert restructure.tree(root, limit=4).endswith("    └── b_label.png")
 
 
-# The doctor -------------------------------------------------------------------------------------------------
+# What is wrong ----------------------------------------------------------------------------------------------
 
 COLOURS = np.random.default_rng(5).integers(0, 256, (12, 16, 3), dtype=np.uint8)
 FAULTS = {  # id -> image bytes, label bytes (None: sound, "": no file), file at fault, words of the reason
-    "lone": (None, "", "lone_image.jpg", "image without label"),
-    "mask": ("", None, "mask_label.png", "label without image"),
+    "lone": (None, "", "lone_image.jpg", "no label of this name"),
+    "mask": ("", None, "mask_label.png", "no photo of this name"),
     "cut": (jpeg(6)[:-60], None, "cut_image.jpg", "cannot be read as a photo"),
     "zero": (b"", None, "zero_image.jpg", "cannot be read as a photo"),
     "text": (b"<html>", None, "text_image.jpg", "cannot be read as a photo"),
@@ -240,8 +242,8 @@ FAULTS = {  # id -> image bytes, label bytes (None: sound, "": no file), file at
     "colour": (None, png(COLOURS), "colour_label.png", "holds colours, not class ids"),
     "eleven": (None, png(ids(top=11)), "eleven_label.png", "ids outside 0-10: 11;"),
     "deep": (None, png(ids().astype(np.uint16) * 257), "deep_label.png", "ids outside 0-10: 257, 514"),
-    "small": (None, png(ids((8, 6))), "small_image.jpg", "sizes differ: photo 16 x 12, label 8 x 6"),
-    "lying": (None, png(ids((12, 16))), "lying_image.jpg", "sizes differ: photo 16 x 12, label 12 x 16"),
+    "small": (None, png(ids((8, 6))), "small_label.png", "label 8 x 6, photo 16 x 12: draw the label on"),
+    "lying": (None, png(ids((12, 16))), "lying_label.png", "label 12 x 16, photo 16 x 12: turned by 90"),
 }
 
 
@@ -259,15 +261,15 @@ def test_each_fault_is_named_and_left_out(tmp_path):
     root = tmp_path / "broken"
     break_release(root)
     result = run(restructure.Release(root, "release", ""))
-    found = reasons(result.problems)
+    found = reasons(result.findings)
     assert set(found) == {f"train/{file}" for _, _, file, _ in FAULTS.values()}
     for _, _, file, words in FAULTS.values():
         assert words in found[f"train/{file}"]
-    assert reasons(result.problems, bad=False) == {}
+    assert reasons(result.findings, severity="warning") == {}
     assert result.counts["train"] + result.counts["val"] == 20 * len(FAULTS)
     copied = {Path(name).stem for name in names_in(result.folder)}
     assert not copied & set(FAULTS)
-    text = restructure.table(result.problems)
+    text = restructure.table(result.findings)
     assert text.splitlines()[0].split() == ["split", "file", "reason"] and len(text.splitlines()) == 13
     assert str(tmp_path) not in text
     assert restructure.table([]) == "nothing left out"
@@ -277,21 +279,25 @@ def test_both_files_of_a_pair_can_be_at_fault(tmp_path):
     root = make(tmp_path / "r")
     add(root, "train", "bad", b"x", png(ids(top=12)))
     found = restructure.scan(restructure.Release(root, "release", ""), "helen")
-    assert set(reasons(found.problems)) == {"train/bad_image.jpg", "train/bad_label.png"}
-    assert found.total - len(found.pairs) == 1
+    assert set(reasons(found.findings)) == {"train/bad_image.jpg", "train/bad_label.png"}
+    assert found.total - len(found.samples) == 1
 
 
-def test_photo_turned_by_exif_fits_its_upright_label(tmp_path):
+def test_labels_of_a_photo_turned_by_exif(tmp_path):
+    """A label that fits the photo as it is shown is copied, one that fits it as it is stored is turned; no photo is."""
     root = make(tmp_path / "r")
     exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn: stored 16 x 12, seen 12 x 16
-    add(root, "train", "turned", jpeg(1, exif=exif), png(ids((12, 16))))
-    add(root, "train", "unturned", jpeg(2, exif=exif), png(ids((16, 12))))
-    found = restructure.scan(restructure.Release(root, "release", ""), "helen")
-    assert reasons(found.problems) == {"train/unturned_image.jpg": "sizes differ: photo 12 x 16, label 16 x 12"}
+    exif[0x0112] = 6  # a quarter turn: stored 16 x 12, shown 12 x 16
+    add(root, "train", "upright", jpeg(1, exif=exif), png(ids((12, 16))))
+    add(root, "train", "stored", jpeg(2, exif=exif), png(ids((16, 12))))
     result = run(restructure.Release(root, "release", ""), "helen")
-    copies = list(result.folder.rglob("turned.jpg"))
-    assert [p.read_bytes() for p in copies] == [jpeg(1, exif=exif)]  # bytes as they were, not turned
+    assert result.findings == run(restructure.Release(root, "release", "")).findings
+    assert reasons(result.findings, "warning") == {"train/stored_label.png": "turned as the photo's EXIF says"}
+    assert [p.read_bytes() for p in result.folder.rglob("stored.jpg")] == [jpeg(2, exif=exif)]
+    (upright,) = result.folder.rglob("labels/upright.png")
+    assert upright.read_bytes() == png(ids((12, 16)))
+    (stored,) = result.folder.rglob("labels/stored.png")
+    assert (masks.read_label(stored, 11) == np.rot90(ids((16, 12)), -1)).all()
 
 
 def test_sound_varieties_are_accepted(tmp_path):
@@ -309,7 +315,7 @@ def test_sound_varieties_are_accepted(tmp_path):
     (root / "train/caps_label.png").rename(root / "train/caps_Label.PNG")
     (root / "train/caps_viz.jpg").write_bytes(b"never opened")
     result = run(restructure.Release(root, "release", ""))
-    assert result.problems == []
+    assert result.findings == []
     names = names_in(result.folder)
     for name in ("void", "deep", "grey", "with space", "日本 é_ü", "a_image_b", "caps"):
         assert {f"images/{name}.jpg", f"labels/{name}.png"} <= {n.partition("/")[2] for n in names}
@@ -321,7 +327,7 @@ def test_one_character_or_two_the_id_is_the_same(tmp_path):
     (root / "train/re\u0301_image.jpg").write_bytes(jpeg(1))
     (root / "train/r\u00e9_label.png").write_bytes(png(ids()))
     found = restructure.scan(restructure.Release(root, "release", ""), "helen")
-    assert found.problems == [] and "r\u00e9" in {pair.id for pair in found.pairs}
+    assert found.findings == [] and "r\u00e9" in {sample.id for sample in found.samples}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
@@ -331,35 +337,31 @@ def test_undecodable_names_and_line_breaks_neither_crash_nor_break_the_table(tmp
     add(root, "train", odd)
     add(root, "train", "two\nlines", image=b"x")
     result = run(restructure.Release(root, "release", ""))
-    text = restructure.table(result.problems)
+    text = restructure.table(result.findings)
     assert "two\\nlines_image.jpg" in text and len(text.splitlines()) == 2
     restructure.tree(root, 99).encode()
     assert any(odd in name for name in names_in(result.folder))
-    assert run(restructure.Release(root, "release", "")).copied == 0
+    assert run(restructure.Release(root, "release", "")).written == 0
 
 
-def test_empty_id_is_left_out(tmp_path):
-    root = make(tmp_path / "r")
-    add(root, "train", "")
-    found = restructure.scan(restructure.Release(root, "release", ""), "helen")
-    assert reasons(found.problems) == {"train/_image.jpg": "no id before the _"}
-
-
-def test_systems_leftovers_are_silent_and_strangers_are_told(tmp_path):
+def test_systems_leftovers_are_silent_and_strangers_are_warned_of(tmp_path):
     root = make(tmp_path / "r")
     for name in ("._000_image.jpg", "._000_label.png", ".DS_Store", "Thumbs.db"):
         (root / "train" / name).write_bytes(b"\0")
     (root / "train/notes.txt").write_text("a note")
+    (root / "train/lone_viz.jpg").write_bytes(b"")
+    add(root, "train", "", image=b"no id")
     (root / "train/000_label.jpg").write_bytes(jpeg(1))
     (root / "train/more_image.jpg").mkdir()
     add(root, "train", "twice")
     (root / "train/twice_image.jpeg").write_bytes(jpeg(9))
     result = run(restructure.Release(root, "release", ""))
-    assert reasons(result.problems) == {}
-    told = reasons(result.problems, bad=False)
-    assert set(told) == {f"train/{n}" for n in ("notes.txt", "000_label.jpg", "more_image.jpg", "twice_image.jpg")}
-    assert "twice_image.jpeg" in told["train/twice_image.jpg"]
-    assert "naming" in told["train/notes.txt"] and "left in" in restructure.table(result.problems)
+    assert reasons(result.findings) == {"train/lone_viz.jpg": "no photo and no label of this name"}
+    warned = reasons(result.findings, severity="warning")
+    strangers = ("notes.txt", "000_label.jpg", "more_image.jpg", "twice_image.jpg", "_image.jpg", "_label.png")
+    assert set(warned) == {f"train/{name}" for name in strangers}
+    assert "twice_image.jpeg" in warned["train/twice_image.jpg"]
+    assert "naming" in warned["train/notes.txt"] and "left in" in restructure.table(result.findings)
     assert {"._000", ".DS_Store", "notes"} & {Path(n).stem for n in names_in(result.folder)} == set()
 
 
@@ -369,7 +371,7 @@ def test_what_is_in_test_leaves_train(tmp_path):
     (root / "train/copy_image.jpg").write_bytes((root / "test/t2_image.jpg").read_bytes())
     (root / "train/copy_label.png").write_bytes(png(ids()))
     result = run(restructure.Release(root, "release", ""))
-    found = reasons(result.problems)
+    found = reasons(result.findings)
     assert set(found) == {"train/t1_image.jpg", "train/copy_image.jpg"}
     assert "same id" in found["train/t1_image.jpg"] and "t2_image.jpg in test" in found["train/copy_image.jpg"]
     kept = names_in(result.folder)
@@ -387,7 +389,7 @@ def test_more_than_one_in_twenty_stops(tmp_path, home, sound, bad, stops):
         add(root, "train", f"bad{number}", image=b"")
     release = restructure.Release(root, "release", "")
     if not stops:
-        assert len(run(release).problems) == bad
+        assert len(run(release).findings) == bad
         return
     with pytest.raises(DataError) as caught:
         run(release)
@@ -402,13 +404,15 @@ def test_empty_train_stops(tmp_path, train):
     root = make(tmp_path / "r", [])
     if train is None:
         (root / "train").rmdir()
-    with pytest.raises(DataError, match=r"train.*(put the release's train/ there|download the release again)"):
+    with pytest.raises(DataError, match="no sound sample for train: there should be|has no train/; unpack or download"):
         run(restructure.Release(root, "release", ""))
 
 
-def test_empty_test_is_told(tmp_path):
+def test_empty_test_is_warned_of(tmp_path):
     result = run(restructure.Release(make(tmp_path / "r", test=[]), "release", ""))
-    assert reasons(result.problems, bad=False) == {"test/test/": "no sound pair: nothing to score in notebook 06"}
+    assert reasons(result.findings, severity="warning") == {
+        "test/test/": "no sound pair: nothing to score in notebook 06"
+    }
 
 
 # Splits -----------------------------------------------------------------------------------------------------
@@ -423,16 +427,16 @@ def test_val_is_one_in_ten_by_a_hash_that_never_changes():
 
 
 def test_small_train_sets_have_both_splits():
-    out = [name for name in NUMBERS if restructure.draw(name) % 10]
-    inside = [f"{n:03d}" for n in range(50) if restructure.draw(f"{n:03d}") % 10 == 0]
-    assert restructure.choose_val(out[:2]) == {min(out[:2], key=restructure.draw)}
+    out = [name for name in NUMBERS if restructure.stable_hash(name) % 10]
+    inside = [f"{n:03d}" for n in range(50) if restructure.stable_hash(f"{n:03d}") % 10 == 0]
+    assert restructure.choose_val(out[:2]) == {min(out[:2], key=restructure.stable_hash)}
     assert len(restructure.choose_val(inside[:2])) == 1
     assert restructure.choose_val(inside[:1]) == restructure.choose_val([]) == set()
 
 
 def test_everything_lands_where_it_should(release):
     result = run(release)
-    val = [name for name in NUMBERS if restructure.draw(name) % 10 == 0]
+    val = [name for name in NUMBERS if restructure.stable_hash(name) % 10 == 0]
     assert result.counts == {"train": len(NUMBERS) - len(val), "val": len(val), "test": 2}
     expected = {"manifest.json": None}
     for name in [*NUMBERS, "t1", "t2"]:
@@ -441,7 +445,7 @@ def test_everything_lands_where_it_should(release):
         expected[f"{split}/images/{name}.jpg"] = (source / f"{name}_image.jpg").read_bytes()
         expected[f"{split}/labels/{name}.png"] = (source / f"{name}_label.png").read_bytes()
     assert contents(result.folder) | {"manifest.json": None} == expected
-    assert (result.copied, result.kept, result.removed) == (2 * 26, 0, 0)
+    assert (result.written, result.kept, result.removed) == (2 * 26, 0, 0)
     assert choice.read_choice() == {"dataset": "helen", "prepared": {"helen": {"source": "release"}}}
 
 
@@ -456,16 +460,16 @@ def test_second_run_does_nothing_and_decodes_nothing(release, monkeypatch):
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(files, "read_photo", decoded)
-    monkeypatch.setattr(restructure.masks, "read_label", decoded)
+    monkeypatch.setattr(masks, "read_label", decoded)
     second = run(release)
     assert state(first.folder) == before
-    assert (second.copied, second.kept, second.removed) == (0, 52, 0)
+    assert (second.written, second.kept, second.removed) == (0, 52, 0)
     assert second.counts == first.counts
 
 
 def test_second_run_still_names_what_is_bad(release):
     add(release.root, "train", "bad", image=b"")
-    assert [run(release).problems for _ in range(2)][1] == run(release).problems != []
+    assert [run(release).findings for _ in range(2)][1] == run(release).findings != []
 
 
 def test_a_changed_release_file_is_checked_and_copied_again(release):
@@ -474,11 +478,11 @@ def test_a_changed_release_file_is_checked_and_copied_again(release):
     size, other = path.stat().st_size, jpeg(77)
     path.write_bytes(other)
     os.utime(path, ns=(1, 1))
-    assert run(release).copied == 1
+    assert run(release).written == 1
     assert [p.read_bytes() for p in folder.rglob("000.jpg")] == [other], size
     path.write_bytes(other[:-60])
     result = run(release)
-    assert reasons(result.problems).keys() == {"train/000_image.jpg"} and result.removed == 2
+    assert reasons(result.findings).keys() == {"train/000_image.jpg"} and result.removed == 2
     assert not list(folder.rglob("000.*"))
 
 
@@ -505,7 +509,7 @@ def test_what_was_checked_in_one_release_is_not_trusted_in_another(tmp_path, rel
     path.write_bytes(data)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     found = restructure.scan(restructure.Release(other, "release", ""), "helen")
-    assert reasons(found.problems).keys() == {"train/002_label.png"}
+    assert reasons(found.findings).keys() == {"train/002_label.png"}
 
 
 def test_an_interrupt_drops_what_has_not_begun(monkeypatch):
@@ -519,7 +523,7 @@ def test_an_interrupt_drops_what_has_not_begun(monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        restructure.parallel(work, range(100), "working")
+        files.thread_map(work, range(100), "working")
     assert len(begun) < 20
 
 
@@ -546,7 +550,7 @@ def test_damaged_copy_is_repaired_and_no_other_touched(release, damage, manifest
         (folder / "manifest.json").unlink()
     result = run(release)
     after = state(folder)
-    assert (result.copied, result.kept) == (2, 50)
+    assert (result.written, result.kept) == (2, 50)
     assert {n: h for n, (_, h) in after.items()} == {n: h for n, (_, h) in before.items()}
     own = set(before) - {*hurt, "manifest.json"}
     assert {n: after[n] for n in own} == {n: before[n] for n in own}
@@ -578,7 +582,7 @@ def test_interrupted_copy_leaves_no_half_file_and_the_next_run_completes(release
     monkeypatch.undo()
     monkeypatch.setenv("UNET_HOME", str(folder.parents[2]))
     result = run(release)
-    assert (result.copied, result.kept) == (52 - after, after)
+    assert (result.written, result.kept) == (52 - after, after)
     assert json.loads((folder / "manifest.json").read_text())["complete"] is True
 
 
@@ -589,12 +593,12 @@ def test_leftovers_of_a_killed_copy_are_removed(release):
     assert not list(folder.rglob("*.tmp"))
 
 
-def test_release_after_samples_leaves_only_the_release(home, release, drawn):
+def test_release_after_samples_leaves_only_the_release(release, synthetic):
     sample = restructure.find_release("helen", (30, 4))
     folder = run(sample).folder
     assert choice.source() == "synthetic"
     result = run(release)
-    assert result.removed == 2 * 34 and result.copied == 52
+    assert result.removed == 2 * 34 and result.written == 52
     expected = set(contents(release.root).values())
     assert {d for n, d in contents(folder).items() if n != "manifest.json"} <= expected
     assert len(names_in(folder)) == 53
@@ -602,7 +606,7 @@ def test_release_after_samples_leaves_only_the_release(home, release, drawn):
     assert run(sample).counts["test"] == 4  # and back
 
 
-def test_switch_cut_off_while_removing_is_completed(home, release, drawn, monkeypatch):
+def test_switch_cut_off_while_removing_is_completed(release, synthetic, monkeypatch):
     folder = run(restructure.find_release("helen", (30, 4))).folder
     unlink, count = Path.unlink, []
 
@@ -636,14 +640,13 @@ def test_a_manifest_cannot_name_files_outside_for_removal(home, release):
     victim = home / "data/victim.jpg"
     victim.write_bytes(b"keep me")
     manifest = json.loads((folder / "manifest.json").read_text())
-    evil = manifest["splits"]["train"][0] | {"id": "../../../../victim"}
-    manifest["splits"]["train"].append(evil)
+    manifest["samples"].append(manifest["samples"][0] | {"id": "../../../../victim"})
     (folder / "manifest.json").write_text(json.dumps(manifest))
     run(release)
     assert victim.read_bytes() == b"keep me"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"splits": 3}', '{"splits": {"train": [{"id": "a"}]}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"samples": 3}', '{"samples": [{"id": "a"}]}'])
 def test_damaged_manifest_is_named(release, text):
     folder = run(release).folder
     (folder / "manifest.json").write_text(text)

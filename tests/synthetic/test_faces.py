@@ -82,7 +82,7 @@ def test_the_release_s_layout_and_content(tmp_path):
         assert png.mode == "L" and jpg.format == "JPEG" and jpg.size == png.size
     assert np.abs(files.read_photo(release / "test" / f"{name}_image.jpg").astype(int) - image).mean() < 6
     found = restructure.scan(restructure.Release(release, "synthetic", ""), "helen")
-    assert found.problems == [] and len(found.pairs) == 3
+    assert found.findings == [] and len(found.samples) == 3
 
 
 def test_a_second_run_repairs_what_is_missing_or_cut_and_leaves_the_rest(tmp_path):

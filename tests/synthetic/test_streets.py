@@ -113,32 +113,29 @@ def test_one_process_or_two_write_the_same_release(tmp_path, monkeypatch, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_drawn_release_is_read_as_a_real_one(tmp_path, name, monkeypatch):
-    """Found by its layout, converted, checked: nothing is left out, and every split is as large as was asked for."""
+    """Found by its layout, checked: nothing is left out, and every split is as large as was asked for."""
     monkeypatch.setenv("UNET_HOME", str(tmp_path))
     release = restructure.find_release(name, (14, 5))
     assert release.source == "synthetic"
     result = restructure.restructure(name, release)
-    assert not [problem for problem in result.problems if problem.bad]
+    assert not [finding for finding in result.findings if finding.severity == "error"]
     assert result.counts["test"] == 5 and result.counts["train"] + result.counts["val"] == 14
     assert min(result.counts.values()) > 0
 
 
-def converted(tmp_path, name, root):
-    """id -> label map, of a release converted to the plain layout."""
-    layout, folder = layouts.find(name, root)
-    layouts.convert(name, layout, folder, tmp_path / f"converted {name}")
-    classes = len(load_dataset(name).classes)
-    paths = sorted((tmp_path / f"converted {name}").rglob("*_label.png"))
-    return {path.name: masks.read_label(path, classes) for path in paths}
+def labels_of(name, root):
+    """id -> label map, of a release as its layout reads it."""
+    layout, folder = layouts.find(layouts.LAYOUTS[name], root)
+    return {sample.id: layout.read(sample, load_dataset(name)) for sample in layout.list(folder).samples}
 
 
 def test_camvid_s_colours_fold_into_segnet_s_ids(tmp_path):
     """The same streets in both layouts: 32 colours by their table, and ids, give equal label maps."""
     ids = scenes.write_camvid(tmp_path / "ids", 4, 2, progress=False)
     colors = scenes.write_camvid(tmp_path / "colors", 4, 2, progress=False, kaggle=True)
-    layout, _ = layouts.find("camvid", colors)
+    layout, _ = layouts.find(layouts.LAYOUTS["camvid"], colors)
     assert layout is layouts.KAGGLE
-    first, second = converted(tmp_path / "a", "camvid", ids), converted(tmp_path / "b", "camvid", colors)
+    first, second = labels_of("camvid", ids), labels_of("camvid", colors)
     assert first.keys() == second.keys() and len(first) == 6
     assert all((first[key] == second[key]).all() for key in first)
 
@@ -146,9 +143,9 @@ def test_camvid_s_colours_fold_into_segnet_s_ids(tmp_path):
 def test_pairs_survive_their_jpeg(tmp_path):
     """Nearest colours of the JPEG give the drawn ids back but for edges; the own car and the parking strip are void."""
     scenes.write_pairs(tmp_path / "pairs", 2, 1, progress=False)
-    found = converted(tmp_path, "cityscapes", tmp_path / "pairs")
+    found = labels_of("cityscapes", tmp_path / "pairs")
     exact = scenes.lookup({**{n: i for i, n in enumerate(catalog.CITYSCAPES_CLASSES)}, "lane": 0}, masks.VOID)
-    for name, street in (("train_1_label.png", 5000), ("val_1_label.png", 5001)):
+    for name, street in (("train_1", 5000), ("val_1", 5001)):
         _, fine = scenes.draw_street(street, 0, (256, 256), squeeze=0.5, own_car=True)
         assert (found[name] == exact[fine]).mean() > 0.93
         assert (fine[-1] == scenes.VOID).sum() > 200 and (found[name][-1] == masks.VOID).sum() > 200
