@@ -111,7 +111,7 @@ class ResNetUNet(nn.Module):
         steps = list(zip(channels, channels[1:], strict=False))
         self.enter = unet.DoubleConv(3, settings.width, **how)
         self.ups = nn.ModuleList(unet.Up(deep, wide, up=settings.up, **how) for wide, deep in reversed(steps))
-        self.out = unet.OutConv(settings.width, classes)
+        self.out = nn.Conv2d(settings.width, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         features, x = [self.enter(x)], self.convert(x)

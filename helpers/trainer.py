@@ -26,7 +26,7 @@ from .core import choice, distributed, env, files, hardware
 from .core.errors import CheckpointError, TrainingError
 from .core.registry import load_dataset
 from .settings import Settings
-from .training import checkpoint, lr_finder, steering, stepper
+from .training import checkpoint, export, lr_finder, steering, stepper
 
 # A checkpoint goes on with no other network, optimizer or order of the data; all else may be changed on the way.
 FIXED = ("dataset", "size", "columns", "width", "depth", "norm", "slope", "up", "mean", "std", "optimizer", "seed")
@@ -702,7 +702,7 @@ class Trainer:
             if merit > before:
                 if distributed.rank() == 0:
                     with checkpoint.explained(self.folder / "best.pt"):
-                        checkpoint.write_export(self.folder / "best.pt", *self._export_parts(row))
+                        export.write_export(self.folder / "best.pt", *self._export_parts(row))
                 self.best = merit
             self.save(merit > before)
         except BaseException:
@@ -903,7 +903,7 @@ class Trainer:
         best = self.folder / "best.pt"
         if not best.exists():
             raise TrainingError("no epoch is finished yet, so there is nothing to export: run fit first")
-        checkpoint.read_export(best)  # a damaged file is named here, not by the stranger who gets it
+        export.read_export(best)  # a damaged file is named here, not by the stranger who gets it
         files.write_atomic(path, best.read_bytes())
 
 

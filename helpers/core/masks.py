@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..catalog import Dataset
 from . import files
 from .errors import DataError
 
 VOID = 255  # never trained, never counted
+VOID_COLOR = (255, 255, 255)
 ID_MODES = {"1", "L", "P", "I", "I;16"}  # one channel: the pixel is the id (for P the palette's index)
 
 
@@ -47,3 +49,10 @@ def write_label(path: Path, label: np.ndarray) -> None:
         raise ValueError(f"a label map is uint8 [H,W], got {label.dtype} {label.shape}")
     with files.atomic(path) as file:
         Image.fromarray(label).save(file, format="PNG")
+
+
+def colorize(label: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Label uint8 [H,W] -> uint8 [H,W,3] in the catalogue's colours, void white; DataError for any other id."""
+    palette = np.full((256, 3), VOID_COLOR, np.uint8)
+    palette[: len(dataset.colors)] = dataset.colors
+    return palette[check_ids(np.asarray(label), len(dataset.classes), "label map")]
