@@ -1,18 +1,19 @@
 """The command line: what the notebooks do, without a notebook. `python -m helpers VERB -h` explains each verb."""
 
 import argparse
+import inspect
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from . import metrics, predict, preprocess
 from .catalog import CATALOG, Dataset
-from .core import choice, distributed, env, files, masks
+from .core import choice, distributed, env, files, masks, photo_files
 from .core.errors import DataError, UNetError
 from .core.registry import load_dataset
 from .settings import SAMPLES, SCALES, Settings, make_settings
@@ -20,7 +21,7 @@ from .sources import download, restructure
 from .trainer import Trainer
 from .training import export
 
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+FORMAT = argparse.RawDescriptionHelpFormatter  # keeps paragraphs
 INTERRUPTED = 130  # the exit status that a shell gives to what Ctrl-C ended
 
 
@@ -84,11 +85,9 @@ def predict_photos(options: argparse.Namespace) -> int:
 
     A photo that cannot be read is named and left out, and the exit status is 1.
     """
-    check_out(options.out, options.photos, options.recursive)
-    found = [photo for given in options.photos for photo in find_photos(given, options.recursive)]
-    photos = name_photos(found, options.out)
+    photos = photo_files.name_photos(options.photos, options.out, options.recursive)
     if options.colors and any(name.startswith("colors/") for name in photos):
-        raise DataError("a folder of photos is called colors, as the one that --colors writes: rename it")
+        raise DataError("a folder of photos is called colors, like the one that --colors writes: rename it")
     segmenter, start = predict.load(options.weights, flip=options.flip), time.perf_counter()
     faults = predict.predict_files(segmenter, photos, options.out)
     for fault in faults.values():
@@ -98,61 +97,6 @@ def predict_photos(options: argparse.Namespace) -> int:
         write_colors(options.out / f"{name}.png", options.out / "colors" / f"{name}.png", segmenter.dataset)
     print(f"{len(written)} label maps in {options.out}, {len(written) / (time.perf_counter() - start):.1f} images/s")
     return 1 if faults else 0
-
-
-def check_out(out: Path, photos: list[Path], recursive: bool) -> None:
-    """DataError if OUT_DIR is a file, or label maps would lie among the photos."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file, but OUT_DIR must be a folder: give another name")
-    for given in photos:
-        folder = (given.parent if given.is_file() else given).resolve()
-        if out.resolve() == folder or (recursive and given.is_dir() and out.resolve().is_relative_to(folder)):
-            raise DataError(f"OUT_DIR lies in the photos' folder {given}: give another folder")
-
-
-class Photo(NamedTuple):
-    """A photo's file, and the folder that it was found in."""
-
-    path: Path
-    folder: Path
-
-
-def find_photos(given: Path, recursive: bool) -> list[Photo]:
-    """A photo's file alone, or the photos in a folder, sorted; reports other files there; DataError if it has none."""
-    if given.is_file():
-        return [Photo(given, given.parent)]
-    if not given.is_dir():
-        raise DataError(f"{given} does not exist: correct the path")
-    inside = sorted(path for path in given.glob("**/*" if recursive else "*") if path.is_file())
-    visible = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(given).parts)]
-    found = [path for path in visible if path.suffix.lower() in PHOTO_SUFFIXES]
-    kinds = ", ".join(sorted(PHOTO_SUFFIXES))
-    if not found:
-        raise DataError(f"no photos in {given}: give a folder of {kinds}" + ("" if recursive else ", or --recursive"))
-    if others := [path.name for path in visible if path not in found]:
-        listed = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        print(f"ignored in {given}: {len(others)} files that are none of {kinds} ({listed})", file=sys.stderr)
-    return [Photo(path, given) for path in found]
-
-
-def name_photos(found: list[Photo], out: Path) -> dict[str, Path]:
-    """Name of the label map below OUT_DIR, without .png -> photo.
-
-    The photo's path in its folder, without the suffix; with it where two would have the same name (a.jpg and a.png);
-    with the folder's name before it where that is not enough. DataError if a label map would replace a photo.
-    """
-    found = list({photo.path.resolve(): photo for photo in found}.values())
-    relative = [path.relative_to(folder) for path, folder in found]
-    in_folder = [folder.resolve().name / path for path, (_, folder) in zip(relative, found)]
-    for names in ([path.with_suffix("") for path in relative], relative, in_folder):
-        photos = {name.as_posix(): photo.path for name, photo in zip(names, found)}
-        if len({name.casefold() for name in photos}) == len(found):
-            break
-    else:
-        raise DataError("some photos have the same name, and so have their folders: predict one folder at a time")
-    if {(out / f"{name}.png").resolve() for name in photos} & {photo.path.resolve() for photo in found}:
-        raise DataError("a label map in OUT_DIR would replace a photo: give another folder")
-    return photos
 
 
 def write_colors(label_map: Path, picture: Path, dataset: Dataset) -> None:
@@ -205,7 +149,7 @@ def fetch(options: argparse.Namespace) -> int:
 
 
 def write_network(options: argparse.Namespace) -> int:
-    """Write a trained network to one file: .pt to load here, or .onnx for other runtimes (uint8 photos in, logits out)."""
+    """Write a trained network to one file: .pt to load here, .onnx for other runtimes (uint8 photos in, logits out)."""
     if options.out.suffix not in (".pt", ".onnx"):
         options.parser.error("--out must end in .pt or .onnx")
     weights = options.weights
@@ -229,9 +173,9 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], int], example: str) -> argparse.ArgumentParser:
-        about = run.__doc__ or ""
-        summary, *rest = about.split("\n\n")
-        verb = verbs.add_parser(name, help=summary, description=about, epilog=f"example: python -m helpers {example}")
+        about = inspect.getdoc(run) or ""
+        verb = verbs.add_parser(name, help=about.splitlines()[0], description=about, formatter_class=FORMAT)
+        verb.epilog = f"example: python -m helpers {example}"
         verb.set_defaults(run_verb=run, parser=verb)
         return verb
 
