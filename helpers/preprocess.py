@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 from .core import distributed, env, files, hardware, masks
 from .core.errors import DataError
+from .core.files import read_photo
+from .core.masks import read_label
 from .core.registry import load_dataset
 
 SPLITS = ("train", "val", "test")
@@ -63,7 +65,7 @@ def pairs(dataset: str, split: str) -> list[tuple[str, Path, Path]]:
     labels = {p.stem: p for p in sorted((root / "labels").glob("[!.]*.png"))}
     if not photos:
         raise DataError(f"{env.shown(root)} holds no photos: run notebook 01 first, or "
-                        f"python -m helpers.restructure --dataset {dataset}")  # fmt: skip
+                        f"python -m helpers prepare --dataset {dataset}")  # fmt: skip
     if not is_whole(root.parent):
         raise DataError(f"{env.shown(root.parent)} is half copied: run notebook 01 again, it goes on from there")
     if lone := sorted(photos.keys() ^ labels.keys()):
@@ -93,7 +95,7 @@ def checksum(array: np.ndarray) -> int:
 def convert(paths: tuple[str, Path, Path], size: Size, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Decode and resize one sample -> uint8[S,T,3], uint8[S,T]."""
     _, photo, label = paths
-    return resize_photo(files.read_photo(photo), size), resize_label(masks.read_label(label, classes), size)
+    return resize_photo(read_photo(photo), size), resize_label(read_label(label, classes), size)
 
 
 def build(dataset: str, split: str, size: Size) -> None:

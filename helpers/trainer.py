@@ -345,7 +345,7 @@ class Trainer:
             if self.epoch >= epochs:
                 done = "1 epoch is" if self.epoch == 1 else f"{self.epoch} epochs are"
                 self._log(f"{done} done already; fit({self.epoch + 1}) or more goes on "
-                          f"(helpers.train: --set epochs={self.epoch + 1})")  # fmt: skip
+                          f"(train: --set epochs={self.epoch + 1})")  # fmt: skip
                 return
             self.training_thread, self.saved_at = threading.current_thread(), time.monotonic()
             try:

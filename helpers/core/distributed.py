@@ -1,6 +1,6 @@
 """Several processes that train one network: who is who, sums over all of them, and what they agree on.
 
-`torchrun --nproc-per-node N -m helpers.train` starts them. Alone, a process is rank 0 of 1 and every sum is its own.
+`torchrun --nproc-per-node N -m helpers train` starts them. Alone, a process is rank 0 of 1 and every sum is its own.
 """
 
 import contextlib

@@ -90,7 +90,7 @@ def train_arguments(epochs: int, run: str, **more) -> list[str]:
     """The training command on tiny arrays."""
     settings = dict(size=32, width=4, depth=2, batch=4, epochs=epochs) | more
     words = [word for k, v in settings.items() for word in ("--set", f"{k}={v}")]
-    return ["-m", "helpers.train", "--dataset", "helen", "--scale", "smoke", "--run-name", run, *words]
+    return ["-m", "helpers", "train", "--dataset", "helen", "--scale", "smoke", "--run-name", run, *words]
 
 
 def test_two_launchers_stand_for_two_hosts(tmp_path):
@@ -98,7 +98,7 @@ def test_two_launchers_stand_for_two_hosts(tmp_path):
     add (a process has all of its host's cores), and one history. None of gloo's threads outlives the training."""
     tiny.prepare()
     preprocess.open_arrays("helen", 32)
-    status, text = end(launch(str(HERE / "distributed_child.py"), "train", *train_arguments(2, "one-host")[2:]))
+    status, text = end(launch(str(HERE / "distributed_child.py"), *train_arguments(2, "one-host")[2:]))
     assert status == 0, text
     assert text.count("epoch   2/2") == 1  # rank 0 alone prints
     with socket.socket() as free:
@@ -120,7 +120,7 @@ def test_two_launchers_stand_for_two_hosts(tmp_path):
 
 def ranks_of(launcher: subprocess.Popen) -> list[psutil.Process]:
     """The processes that a launcher has started."""
-    return [p for p in psutil.Process(launcher.pid).children() if "helpers.train" in " ".join(p.cmdline())]
+    return [p for p in psutil.Process(launcher.pid).children() if "helpers train" in " ".join(p.cmdline())]
 
 
 def wait_for_steps(folder: Path, launcher: subprocess.Popen) -> None:
