@@ -3,13 +3,13 @@
 import contextlib
 import itertools
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .core.errors import UNetError
-from .settings import Settings
 
 NORMS = ("batch", "none")
 UPS = ("transpose", "nearest", "bilinear")
@@ -133,8 +133,8 @@ class UNet(nn.Module):
         return self.out(x)
 
 
-def build(settings: Settings, classes: int) -> UNet:
-    """The network that the settings describe."""
+def build(settings: Any, classes: int) -> UNet:
+    """The network that a settings.Settings describes."""
     return UNet(classes, settings.width, settings.depth, settings.norm, settings.slope, settings.up)
 
 

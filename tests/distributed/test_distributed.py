@@ -21,13 +21,15 @@ from helpers.core import distributed, env
 from helpers.training import checkpoint
 
 HERE = Path(__file__).parent
+TESTS = HERE.parent
+REPO = TESTS.parent
 LAUNCH = [sys.executable, "-m", "torch.distributed.run"]
 WAIT = 240  # seconds, for what takes ten
 
 
 def environment() -> dict[str, str]:
     """The test's own home, one thread a process, our packages."""
-    paths = {"PYTHONPATH": os.pathsep.join((str(HERE.parent), str(HERE)))}
+    paths = {"PYTHONPATH": os.pathsep.join((str(REPO), str(TESTS)))}
     return os.environ | paths | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 
 
@@ -35,7 +37,7 @@ def launch(*arguments: str, nodes: tuple[str, ...] = ("--standalone",), processe
     """torchrun in a process group of its own, as a terminal starts it."""
     command = [*LAUNCH, *nodes, "--nproc-per-node", str(processes), *arguments]
     return subprocess.Popen(
-        command, env=environment(), cwd=HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        command, env=environment(), cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     )  # fmt: skip
 
@@ -60,7 +62,7 @@ def both(tmp_path_factory):
     status, text = end(two)
     assert status == 0, text
     alone = [sys.executable, str(HERE / "distributed_child.py"), str(out[1])]
-    subprocess.run(alone, env=environment(), check=True, capture_output=True, cwd=HERE.parent, timeout=WAIT)
+    subprocess.run(alone, env=environment(), check=True, capture_output=True, cwd=REPO, timeout=WAIT)
     return {n: json.loads(path.read_text()) for n, path in out.items()}
 
 
