@@ -109,9 +109,11 @@ def load(where: Path | str, device: torch.device | str | None = None, flip: bool
 
 def find_weights(dataset: str, run: str) -> Path:
     """The export of a run, else (for faces) the one that comes with the project; DataError if there is neither."""
-    for path in (env.run_dir(dataset, run) / "best.pt", *([PRETRAINED] if dataset == "helen" else [])):
-        if path.exists():
-            return path
+    best = env.run_dir(dataset, run) / "best.pt"
+    if best.exists():
+        return best
+    if dataset == "helen":
+        return PRETRAINED
     raise DataError(f"run {run!r} of {dataset} has no weights, and none come with the project: run notebook 04 first")
 
 
@@ -138,35 +140,37 @@ def predict_files(segmenter: Segmenter, photos: dict[str, Path], out: Path, batc
     in memory, however many photos there are. DataError if a label map cannot be written: those before it are whole.
     """
     names, faults = list(photos), {}
-    being_written: list[Future[None]] = []
+    writes: list[Future[None]] = []
     with ThreadPoolExecutor(hardware.cores()) as pool, tqdm(total=len(names), desc="predict") as bar:
 
         def start_reading(first: int) -> dict[str, Future[np.ndarray]]:
             return {name: pool.submit(files.read_photo, photos[name]) for name in names[first : first + batch]}
 
-        def finish_writing() -> None:
-            for future in being_written:
-                future.result()
-                bar.update()
-
-        being_read = start_reading(0)
+        reads = start_reading(0)
         for first in range(0, len(names), batch):
             good = {}
-            for name, future in being_read.items():
-                if isinstance(fault := future.exception(), DataError):
+            for name, read in reads.items():
+                if isinstance(fault := read.exception(), DataError):
                     faults[name] = str(fault)
                     bar.update()
                 else:
-                    good[name] = future.result()
-            being_read = start_reading(first + batch)
+                    good[name] = read.result()
+            reads = start_reading(first + batch)
             logits = segmenter.logits(list(good.values())).cpu() if good else torch.empty(0)
-            finish_writing()
-            being_written = [
+            finish(writes, bar)
+            writes = [
                 pool.submit(write_label_map, out / f"{name}.png", one, photo.shape[:2])
                 for one, (name, photo) in zip(logits, good.items())
             ]
-        finish_writing()
+        finish(writes, bar)
     return faults
+
+
+def finish(writes: list[Future[None]], bar: tqdm) -> None:
+    """Wait until label maps are written, and count them; raises what their writing raised."""
+    for write in writes:
+        write.result()
+        bar.update()
 
 
 def to_onnx(network: Segmenter | Path | str, path: Path | str) -> None:
