@@ -1,7 +1,7 @@
 """What a recipe learns in the seconds that the seed's way takes: real faces and CamVid, equal time, three seeds.
 
-    RELEASE=faces python -m helpers.restructure --dataset helen --scale demo
-    RELEASE=camvid python -m helpers.restructure --dataset camvid --scale demo
+    RELEASE=faces python -m helpers prepare --dataset helen --scale demo
+    RELEASE=camvid python -m helpers prepare --dataset camvid --scale demo
     python -m benchmarks.accuracy clock helen          # how long an epoch takes, each way; with nothing else running
     python -m benchmarks.accuracy run helen tuned 0    # a candidate and a seed; `seed` is the seed's way
     python -m benchmarks.accuracy table                # results/accuracy.txt of all rows

@@ -1,6 +1,6 @@
 """Other networks by the same recipe in the same seconds: width against resolution, residual blocks, torchvision.
 
-    RELEASE=faces python -m helpers.restructure --dataset helen --scale demo
+    RELEASE=faces python -m helpers prepare --dataset helen --scale demo
     python -m benchmarks.accuracy clock helen          # the seconds of the seed's way, which everyone gets
     python -m benchmarks.networks clock helen          # seconds an epoch of each network; with nothing else running
     python -m benchmarks.networks run helen NAME SEED  # a network and a seed; --share 0.5: in half the seconds
@@ -111,7 +111,7 @@ class ResNetUNet(nn.Module):
         steps = list(zip(channels, channels[1:], strict=False))
         self.enter = unet.DoubleConv(3, settings.width, **how)
         self.ups = nn.ModuleList(unet.Up(deep, wide, up=settings.up, **how) for wide, deep in reversed(steps))
-        self.out = unet.OutConv(settings.width, classes)
+        self.out = nn.Conv2d(settings.width, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         features, x = [self.enter(x)], self.convert(x)

@@ -1,6 +1,6 @@
 """Two processes against one on the same whole batches: losses, scores, speed; with and without batch norm.
 
-    RELEASE=faces python -m helpers.restructure --dataset helen --scale demo
+    RELEASE=faces python -m helpers prepare --dataset helen --scale demo
     python -m benchmarks.processes                     # results/processes.txt; with nothing else running
 
 Without a norm both compute the same numbers, up to rounding. With batch norm on CPUs each process normalises its own

@@ -1,6 +1,6 @@
 """Datasets, recipes and scales as data: one row each, nothing computed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 SPLITS = ("train", "val", "test")
 Color = tuple[int, int, int]
@@ -8,7 +8,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Row:
-    """One colour of a release's label files: its own name there, and the class that it is folded into ('' = void)."""
+    """One colour of a release's label files: its name there, and the class that it maps to ('' = void)."""
 
     name: str
     color: Color
@@ -23,28 +23,28 @@ class Dataset:
     title: str
     classes: tuple[str, ...]  # index = id
     colors: tuple[Color, ...]  # RGB, for pictures only
-    flip_pairs: tuple[tuple[int, int], ...]  # ids that trade places in a horizontal flip
-    groups: dict[str, tuple[int, ...]]  # ids merged before counting
-    small_classes: tuple[int, ...]  # small classes: their mean F1 stands beside the merged figure
-    primary_metric: (
-        str  # the score by which checkpoints are chosen: a class or group (its F1), "mean_iou" or "accuracy"
-    )
-    reported: dict[str, float] = field(default_factory=dict)  # F1 of the original write-up
+    small_classes: tuple[int, ...]  # ids of small or rare classes, whose mean F1 is reported beside the pooled scores
+    primary_metric: str  # selects the best epoch: a class or group (its F1), "mean_iou" or "accuracy"
+    flip_pairs: tuple[tuple[int, int], ...] = ()  # ids that trade places in a horizontal flip
+    groups: dict[str, tuple[int, ...]] = field(default_factory=dict)  # ids merged before counting
+    reported: dict[str, float] = field(default_factory=dict)  # F1 in the original report
     about: str = ""  # what the photos show and what is rare in them, for a reader
-    look: str = ""  # what to check when photos and labels are looked at
+    look: str = ""  # what to check when you look at photos and labels
     hard: str = ""  # what the worst predictions usually have in common
-    table: tuple["Row", ...] = ()  # colours of the label files where they are not ids: colour -> class or void
-    levels: tuple[tuple[int, str], ...] = ()  # grey level of own masks -> class ("" = void), where they are not ids
-    folder: str = ""  # where own images and masks lie
-    tolerance: int = 0  # how far a colour may lie from the table's, in RGB (Euclid); what is further is void
+    table: tuple[Row, ...] = ()  # colours of label files that do not hold ids
+    levels: tuple[
+        tuple[int, str], ...
+    ] = ()  # grey level of your own masks -> class ("" = void), where it is not the id
+    folder: str = ""  # where your own images and masks lie
+    tolerance: int = 0  # Euclidean RGB distance from the table within which a colour counts; beyond it is void
 
     @property
     def rows(self) -> dict[str, tuple[int, ...]]:
-        """Every line of the score table: name -> ids, classes first, then groups."""
+        """Rows of the score table: name -> ids, classes first, then groups."""
         return {name: (i,) for i, name in enumerate(self.classes)} | self.groups
 
     def column(self, score: str) -> str:
-        """A score's name in the history: f1_<name> of a class or group, its own for mean_iou and accuracy."""
+        """A score's column in the history: f1_<name> of a class or group, else its own name."""
         return f"f1_{score}" if score in self.rows else score
 
     def id(self, name: str) -> int:
@@ -52,23 +52,25 @@ class Dataset:
         return self.classes.index(name)
 
 
+HELEN_CLASSES = {
+    "bg": (24, 26, 33),
+    "face": (240, 190, 150),
+    "lb": (124, 88, 220),
+    "rb": (186, 150, 255),
+    "le": (30, 132, 240),
+    "re": (96, 200, 255),
+    "nose": (255, 214, 64),
+    "ulip": (226, 60, 84),
+    "imouth": (130, 20, 60),
+    "llip": (255, 128, 150),
+    "hair": (64, 160, 96),
+}
+
 HELEN = Dataset(
     name="helen",
     title="Helen* faces",
-    classes=("bg", "face", "lb", "rb", "le", "re", "nose", "ulip", "imouth", "llip", "hair"),
-    colors=(
-        (24, 26, 33),
-        (240, 190, 150),
-        (124, 88, 220),
-        (186, 150, 255),
-        (30, 132, 240),
-        (96, 200, 255),
-        (255, 214, 64),
-        (226, 60, 84),
-        (130, 20, 60),
-        (255, 128, 150),
-        (64, 160, 96),
-    ),  # fmt: skip
+    classes=tuple(HELEN_CLASSES),
+    colors=tuple(HELEN_CLASSES.values()),
     about="Portraits. Ids 2-9 are eight small parts: an eye is about 0.3 % of the pixels, a brow 0.5 %, while "
     "background, face and hair share about 95 %. Left and right are as the viewer sees them.",
     look="that the outlines sit on the face, that left is left, and that hair in front of a brow is hair. Ears, neck "
@@ -94,7 +96,7 @@ HELEN = Dataset(
         "brows": 0.7151,
         "mouth": 0.8082,
         "overall": 0.8116,
-    },  # fmt: skip
+    },
 )
 
 PETS = Dataset(
@@ -106,21 +108,21 @@ PETS = Dataset(
     "eighth of the pixels, and the hardest class, because its edges are drawn and not seen.",
     look="that 0 is the pet and not the background, and that the band goes all the way round.",
     hard="long fur, an animal as dark as the room, two animals, a collar or a hand before it",
-    flip_pairs=(),
-    groups={},
-    small_classes=(2,),  # thin, and drawn by hand: the hard one
+    small_classes=(2,),  # thin, and drawn by hand
     primary_metric="mean_iou",
 )
 
-STREET_TEXTS = dict(
-    about="Streets seen from a car. Road, buildings, sky and trees share about eight tenths of the pixels; poles, "
-    "signs, people and bicycles have about a hundredth each or less, and matter most.",
-    look="that thin poles are whole, that the far end of the road is named, and that void (white) is only what nobody "
-    "could name.",
-    hard="people far away, poles before buildings, bicycles, deep shadow, the far end of the street",
+STREET_ABOUT = (
+    "Streets seen from a car. Road, buildings, sky and trees share about eight tenths of the pixels; poles, signs, "
+    "people and bicycles have about a hundredth each or less, and matter most."
 )
+STREET_LOOK = (
+    "that thin poles are whole, that the far end of the road is named, and that void (white) is only what nobody "
+    "could name."
+)
+STREET_HARD = "people far away, poles before buildings, bicycles, deep shadow, the far end of the street"
 
-# CamVid's own 32 classes, folded into eleven as SegNet's tutorial has them (held against two public tables).
+# CamVid's own 32 classes, mapped to eleven as in SegNet's tutorial (compared with two public tables).
 CAMVID_TABLE = (
     Row("Sky", (128, 128, 128), "Sky"),
     Row("Building", (128, 0, 0), "Building"),
@@ -156,32 +158,41 @@ CAMVID_TABLE = (
     Row("Void", (0, 0, 0), ""),
 )
 
+CAMVID_CLASSES = {
+    "Sky": (128, 128, 128),
+    "Building": (128, 0, 0),
+    "Pole": (192, 192, 128),
+    "Road": (128, 64, 128),
+    "Pavement": (60, 40, 222),
+    "Tree": (128, 128, 0),
+    "SignSymbol": (192, 128, 128),
+    "Fence": (64, 64, 128),
+    "Car": (64, 0, 128),
+    "Pedestrian": (64, 64, 0),
+    "Bicyclist": (0, 128, 192),
+}
+
 CAMVID = Dataset(
     name="camvid",
     title="CamVid streets",
-    classes=("Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian",
-             "Bicyclist"),
-    colors=((128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
-            (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192)),
-    flip_pairs=(),
-    groups={},
-    **STREET_TEXTS,
+    classes=tuple(CAMVID_CLASSES),
+    colors=tuple(CAMVID_CLASSES.values()),
+    about=STREET_ABOUT,
+    look=STREET_LOOK,
+    hard=STREET_HARD,
     small_classes=(2, 6, 7, 9, 10),  # each a hundredth of the pixels or less
     primary_metric="mean_iou",
     table=CAMVID_TABLE,
-)  # fmt: skip
+)
 
 # All of CamVid's own classes, on request: DATASET=camvid32.
-CAMVID32 = Dataset(
+CAMVID32 = replace(
+    CAMVID,
     name="camvid32",
     title="CamVid streets, its own 31 classes",
     classes=tuple(row.name for row in CAMVID_TABLE if row.maps_to),
     colors=tuple(row.color for row in CAMVID_TABLE if row.maps_to),
-    flip_pairs=(),
-    groups={},
-    **STREET_TEXTS,
     small_classes=(6, 7, 15, 16, 17, 18, 25, 26, 27, 28, 29, 30),
-    primary_metric="mean_iou",
     table=tuple(Row(row.name, row.color, row.name if row.maps_to else "") for row in CAMVID_TABLE),
 )
 
@@ -192,7 +203,7 @@ CITYSCAPES_CLASSES = {
     "rider": (255, 0, 0), "car": (0, 0, 142), "truck": (0, 0, 70), "bus": (0, 60, 100), "train": (0, 80, 100),
     "motorcycle": (0, 0, 230), "bicycle": (119, 11, 32),
 }  # fmt: skip
-# They must be in the table, or black becomes truck: 15 % of real label pixels are nearest one of these.
+# Void, and in the table all the same: 15 % of real label pixels are nearest one of these, and black would be truck.
 CITYSCAPES_VOID = {
     "unlabeled": (0, 0, 0), "dynamic": (111, 74, 0), "ground": (81, 0, 81), "parking": (250, 170, 160),
     "rail track": (230, 150, 140), "guard rail": (180, 165, 180), "bridge": (150, 100, 100), "tunnel": (150, 120, 90),
@@ -204,9 +215,9 @@ CITYSCAPES = Dataset(
     title="Cityscapes image pairs",
     classes=tuple(CITYSCAPES_CLASSES),
     colors=tuple(CITYSCAPES_CLASSES.values()),
-    flip_pairs=(),
-    groups={},
-    **STREET_TEXTS,
+    about=STREET_ABOUT,
+    look=STREET_LOOK,
+    hard=STREET_HARD,
     small_classes=(5, 6, 7, 11, 12, 17, 18),
     primary_metric="mean_iou",
     table=tuple(Row(name, color, name) for name, color in CITYSCAPES_CLASSES.items())

@@ -20,6 +20,8 @@ from tqdm import tqdm
 from .catalog import SPLITS
 from .core import distributed, env, files, hardware, masks
 from .core.errors import DataError
+from .core.files import read_photo
+from .core.masks import read_label
 from .core.registry import load_dataset
 
 FORMAT = 1  # raised when the arrays' content changes for the same files, so that old ones are built anew
@@ -93,7 +95,7 @@ def checksum(array: np.ndarray) -> int:
 def convert(paths: tuple[str, Path, Path], size: Size, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Decode and resize one sample -> uint8[S,T,3], uint8[S,T]."""
     _, photo, label = paths
-    return resize_photo(files.read_photo(photo), size), resize_label(masks.read_label(label, classes), size)
+    return resize_photo(read_photo(photo), size), resize_label(read_label(label, classes), size)
 
 
 def build(dataset: str, split: str, size: Size) -> None:

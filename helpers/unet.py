@@ -1,7 +1,9 @@
-"""The U-Net by its blocks: DoubleConv, Down, Up, OutConv, UNet. Returns logits, never soft-max."""
+"""The U-Net by its blocks: DoubleConv, Down, Up, UNet. It returns logits; soft-max is left to the losses."""
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,35 +11,26 @@ from torch.nn import functional as F
 
 from .core.errors import UNetError
 
-NORMS = {"batch": nn.BatchNorm2d, "none": nn.Identity}
+NORMS = ("batch", "none")
+UPS = ("transpose", "nearest", "bilinear")
 
 
-def transposed(cin: int, cout: int) -> nn.Module:
-    """The paper's up-convolution, learned whole: f32[B,cin,h,w] -> f32[B,cout,2h,2w]."""
-    return nn.ConvTranspose2d(cin, cout, 2, stride=2)
-
-
-def resized(mode: str) -> Callable[[int, int], nn.Module]:
-    """Features (never labels) resized by `mode`, then a convolution: f32[B,cin,h,w] -> f32[B,cout,2h,2w].
-
-    3x3, as in Odena et al. 2016 (doi 10.23915/distill.00003): a 2x2 one has no centre, and padded to keep the size it
-    would shift the features by half a pixel against the skip that they are joined with.
-    """
-
-    def make(cin: int, cout: int) -> nn.Module:
-        return nn.Sequential(nn.Upsample(scale_factor=2, mode=mode), nn.Conv2d(cin, cout, 3, padding=1))
-
-    return make
-
-
-UPS = {"transpose": transposed, "nearest": resized("nearest"), "bilinear": resized("bilinear")}
-
-
-def choose(what: str, name: str, known: dict) -> Callable:
-    """The entry of that name; UNetError names the choices."""
+def check_choice(what: str, name: str, known: Collection[str]) -> None:
+    """UNetError that names the choices if `name` is none of them."""
     if name not in known:
         raise UNetError(f"no {what} called {name!r}: choose one of {', '.join(known)}")
-    return known[name]
+
+
+def upsample(up: str, cin: int, cout: int) -> nn.Module:
+    """Double the size: f32[B,cin,h,w] -> f32[B,cout,2h,2w]. "transpose" is the paper's learned up-convolution.
+
+    The others resize features (never labels) and convolve them. 3x3, as in Odena et al. 2016 (doi
+    10.23915/distill.00003): a padded 2x2 convolution has no centre and would shift features against the skip.
+    """
+    check_choice("up", up, UPS)
+    if up == "transpose":
+        return nn.ConvTranspose2d(cin, cout, 2, stride=2)
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode=up), nn.Conv2d(cin, cout, 3, padding=1))
 
 
 class DoubleConv(nn.Module):
@@ -48,11 +41,12 @@ class DoubleConv(nn.Module):
 
     def __init__(self, cin: int, cout: int, norm: str = "batch", slope: float = 0.05, padded: bool = True):
         super().__init__()
-        layers = []
+        check_choice("norm", norm, NORMS)
+        layers: list[nn.Module] = []
         for channels in (cin, cout):
             layers += [
                 nn.Conv2d(channels, cout, 3, padding=int(padded), bias=norm == "none"),  # a norm would undo the bias
-                choose("norm", norm, NORMS)(cout),
+                nn.BatchNorm2d(cout) if norm == "batch" else nn.Identity(),
                 nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True),
             ]
         self.layers = nn.Sequential(*layers)
@@ -62,7 +56,7 @@ class DoubleConv(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the size, then DoubleConv: f32[B,cin,H,W] -> f32[B,cout,H//2,W//2]; 4 less where it is not padded."""
+    """Halve the size, then DoubleConv: f32[B,cin,H,W] -> f32[B,cout,H//2,W//2]; 4 less where it is not padded."""
 
     def __init__(self, cin: int, cout: int, norm: str = "batch", slope: float = 0.05, padded: bool = True):
         super().__init__()
@@ -74,55 +68,54 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the size, joined with `skip` from the way down, then DoubleConv.
+    """Double the size, join with `skip` from the way down, then DoubleConv.
 
     x f32[B,cin,h,w], skip f32[B,cout,H,W] with H in (2h, 2h+1) -> f32[B,cout,H,W].
-    padded False: skip with H >= 2h -> f32[B,cout,2h-4,2w-4]; what doubles the size loses nothing, as in the paper.
+    padded False: skip with H >= 2h, cropped to its middle as in the paper -> f32[B,cout,2h-4,2w-4].
     """
 
     def __init__(
         self, cin: int, cout: int, norm: str = "batch", slope: float = 0.05, up: str = "transpose", padded: bool = True
     ):
         super().__init__()
-        self.up = choose("up", up, UPS)(cin, cout)
+        self.up = upsample(up, cin, cout)
         self.conv = DoubleConv(2 * cout, cout, norm, slope, padded)
         self.padded = padded
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = self.up(x)
         more_rows, more_columns = skip.shape[-2] - x.shape[-2], skip.shape[-1] - x.shape[-1]
-        if not self.padded:  # the middle of skip: what lies around it was lost by x on its way
+        if not self.padded:
             skip = skip[..., more_rows // 2 :, more_columns // 2 :][..., : x.shape[-2], : x.shape[-1]]
-        elif more_rows or more_columns:  # 1 where an odd size was halved, else 0
+        elif more_rows or more_columns:  # an odd size loses a row or column when it is halved: pad it back
             x = F.pad(x, (0, more_columns, 0, more_rows), mode="replicate")
         return self.conv(torch.cat((skip, x), dim=1))
-
-
-class OutConv(nn.Conv2d):
-    """One 1x1 convolution: features f32[B,width,H,W] -> logits f32[B,classes,H,W]."""
-
-    def __init__(self, width: int, classes: int):
-        super().__init__(width, classes, 1)
 
 
 class UNet(nn.Module):
     """Photo f32[B,3,H,W] -> logits f32[B,classes,H,W], for any H and W of at least 2**depth.
 
     Ronneberger et al. 2015 (arXiv 1505.04597) with padded convolutions, so that the output has the input's size.
-    padded False: without, as in the paper; only some sizes fit (`unpadded_side`), and 572 x 572 gives 388 x 388.
+    padded False: as in the paper; only some sizes fit (`unpadded_side`), and 572 x 572 gives 388 x 388.
     """
 
     def __init__(
-        self, classes: int, width: int = 64, depth: int = 4, norm: str = "batch", slope: float = 0.05,
-        up: str = "transpose", padded: bool = True,
-    ):  # fmt: skip
+        self,
+        classes: int,
+        width: int = 64,
+        depth: int = 4,
+        norm: str = "batch",
+        slope: float = 0.05,
+        up: str = "transpose",
+        padded: bool = True,
+    ):
         super().__init__()
         channels = [width * 2**level for level in range(depth + 1)]  # 64 128 256 512 1024
-        steps = list(zip(channels, channels[1:], strict=False))
+        levels = list(itertools.pairwise(channels))
         self.enter = DoubleConv(3, width, norm, slope, padded)
-        self.downs = nn.ModuleList(Down(wide, deep, norm, slope, padded) for wide, deep in steps)
-        self.ups = nn.ModuleList(Up(deep, wide, norm, slope, up, padded) for wide, deep in reversed(steps))
-        self.out = OutConv(width, classes)
+        self.downs = nn.ModuleList(Down(wide, deep, norm, slope, padded) for wide, deep in levels)
+        self.ups = nn.ModuleList(Up(deep, wide, norm, slope, up, padded) for wide, deep in reversed(levels))
+        self.out = nn.Conv2d(width, classes, 1)
         self.padded = padded
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,7 +123,7 @@ class UNet(nn.Module):
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[-2:]) < least:
             raise ValueError(f"UNet takes [B,3,H,W] with H and W of at least {least}, got {list(x.shape)}")
         if not self.padded:
-            check_unpadded(*x.shape[-2:], len(self.downs))
+            check_unpadded(x.shape[-2], x.shape[-1], len(self.downs))
         features = [self.enter(x)]
         for down in self.downs:
             features.append(down(features[-1]))
@@ -140,13 +133,13 @@ class UNet(nn.Module):
         return self.out(x)
 
 
-def build(settings, classes: int) -> UNet:
-    """The network that `settings` (catalog.Settings) describe."""
+def build(settings: Any, classes: int) -> UNet:
+    """The network that a settings.Settings describes."""
     return UNet(classes, settings.width, settings.depth, settings.norm, settings.slope, settings.up)
 
 
 def unpadded_side(side: int, depth: int = 4) -> int:
-    """Side of an unpadded network's input -> of its output; 0 where an odd one would be halved or nothing is left."""
+    """Input side of an unpadded network -> output side; 0 where an odd side would be halved or nothing is left."""
     for _ in range(depth):
         side -= 4  # two 3x3 convolutions
         if side % 2:
@@ -163,44 +156,33 @@ def check_unpadded(rows: int, columns: int, depth: int) -> None:
     faults = []
     for name, side in (("H", rows), ("W", columns)):
         if not unpadded_side(side, depth):
-            below = next((s for s in range(side - 1, 0, -1) if unpadded_side(s, depth)), None)
-            above = next(s for s in itertools.count(side + 1) if unpadded_side(s, depth))
-            faults.append(f"{name} {side} does not fit, take {f'{below} or {above}' if below else above}")
+            below = [str(s) for s in range(side - 1, 0, -1) if unpadded_side(s, depth)][:1]
+            above = next(str(s) for s in itertools.count(side + 1) if unpadded_side(s, depth))
+            faults.append(f"{name} {side} does not fit, take {' or '.join([*below, above])}")
     if faults:
         raise UNetError(f"UNet without padding, depth {depth}: {'; '.join(faults)} (each pooling halves an even size)")
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Trained numbers in a module."""
+    """Number of trained parameters."""
     return sum(p.numel() for p in module.parameters())
-
-
-def blocks(model: UNet) -> dict[str, nn.Module]:
-    """The network's blocks in the order in which a batch passes them."""
-    named = {"in": model.enter}
-    named |= {f"down{i}": block for i, block in enumerate(model.downs, 1)}
-    named |= {f"up{i}": block for i, block in enumerate(model.ups, 1)}
-    return named | {"out": model.out}
 
 
 @torch.no_grad()
 def trace(model: UNet, x: Tensor) -> list[dict]:
     """Follow a batch f32[B,3,H,W] through the blocks: one row each with name, input, output (shapes), params."""
-    rows = []
+    levels = range(1, len(model.downs) + 1)
+    names = ["in", *[f"down{i}" for i in levels], *[f"up{i}" for i in levels], "out"]
+    rows: list[dict] = []
 
-    def note(name):
-        def hook(module, inputs, output):
-            shapes = {"input": tuple(inputs[0].shape), "output": tuple(output.shape)}
-            rows.append({"name": name} | shapes | {"params": count_parameters(module)})
+    def note(block: nn.Module, inputs: tuple, output: Tensor) -> None:
+        shapes = {"input": tuple(inputs[0].shape), "output": tuple(output.shape)}
+        rows.append({"name": names[len(rows)]} | shapes | {"params": count_parameters(block)})
 
-        return hook
-
-    handles = [block.register_forward_hook(note(name)) for name, block in blocks(model).items()]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for block in (model.enter, *model.downs, *model.ups, model.out):
+            hooks.callback(block.register_forward_hook(note).remove)
         model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
     return rows
 
 

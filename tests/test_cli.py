@@ -1,42 +1,82 @@
-"""The command behind a training without a notebook."""
+"""The command line: every verb from its arguments to its files, messages and exit status."""
 
+import errno
+import re
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import tiny
-from test_layouts import segnet
+from PIL import Image
 
-from helpers import catalog, metrics, train, trainer
-from helpers.core import env
+from helpers import catalog, cli, predict, trainer
+from helpers.core import choice, env, files, masks
 from helpers.core.errors import UNetError
-from helpers.sources import restructure
+from helpers.sources import download
+
+VERBS = ("prepare", "train", "predict", "score", "download", "export")
+
+
+def run(*arguments):
+    """main with plain values as arguments."""
+    return cli.main([str(argument) for argument in arguments])
+
+
+def set_options(**settings):
+    return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run(verb, "-h")
+    shown = capsys.readouterr().out
+    assert f"usage: python -m helpers {verb}" in shown and f"example: python -m helpers {verb}" in shown
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "helpers", "-h"], cwd=env.REPO, capture_output=True, text=True, check=True
+    )
+    assert all(f"\n    {verb} " in done.stdout for verb in VERBS)
+    wrong = subprocess.run([sys.executable, "-m", "helpers"], cwd=env.REPO, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "VERB" in wrong.stderr
+
+
+# train
 
 
 def test_changes_take_their_field_s_type():
-    assert train.changes(["lr=5e-4", "epochs=3", "augment=0.5", "loss=dice"]) == {
-        "lr": 5e-4, "epochs": 3, "augment": 0.5, "loss": "dice",
-    }  # fmt: skip
+    assert cli.parse_changes(["lr=5e-4", "epochs=3", "augment=0.5", "loss=dice", "compile=True"]) == {
+        "lr": 5e-4,
+        "epochs": 3,
+        "augment": 0.5,
+        "loss": "dice",
+        "compile": True,
+    }
 
 
-@pytest.mark.parametrize("pair", ["lr", "speed=3", "epochs=many", "augment=perhaps", "lr="])
+@pytest.mark.parametrize("pair", ["lr", "speed=3", "epochs=many", "compile=perhaps", "lr="])
 def test_a_wrong_change_is_named(pair):
     with pytest.raises(UNetError, match=f"--set {pair}"):
-        train.changes([pair])
+        cli.parse_changes([pair])
 
 
-def test_the_command_trains_what_01_prepared(capsys):
+def test_train_works_on_what_was_prepared(capsys):
     tiny.prepare()
-    settings = ["size=32", "width=2", "depth=2", "epochs=1"]
-    arguments = ["--scale", "smoke", "--run", "x", *[word for pair in settings for word in ("--set", pair)]]
-    assert train.main(arguments) == 0
+    small = set_options(size=32, width=2, depth=2, epochs=1)
+    assert run("train", "--scale", "smoke", "--run-name", "x", *small) == 0
     assert (env.run_dir("helen", "x") / "best.pt").exists()
-    assert train.main(["--scale", "smoke", "--set", "epochs=0"]) == 1
+    assert run("train", "--scale", "smoke", *set_options(epochs=0)) == 1
     assert "error: settings: epochs" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("run", ["../x", "a/b", "/tmp/x", "a\\b", "c:x", "..", "."])
-def test_a_run_is_a_name_and_no_path(run, capsys):
+@pytest.mark.parametrize("name", ["../x", "a/b", "/tmp/x", "a\\b", "c:x", "..", "."])
+def test_a_run_is_a_name_and_no_path(name, capsys):
     """Nothing is written outside of runs/<dataset>/<run>."""
     tiny.prepare()
-    assert train.main(["--scale", "smoke", "--run", run]) == 1
+    assert run("train", "--scale", "smoke", "--run", name) == 1
     assert "give it a plain name" in capsys.readouterr().err
     assert env.run_dir("helen", "v1.2").name == "v1.2"
 
@@ -47,26 +87,177 @@ def test_training_ends_when_nothing_gets_better(monkeypatch, capsys):
     scores = iter([0.1, 0.5, 0.4, 0.3, 0.9])
     names = (*catalog.HELEN.rows, "mean_iou", "accuracy")
     monkeypatch.setattr(trainer.Trainer, "validate", lambda self, network=None: dict.fromkeys(names, next(scores)))
-    words = ["size=32", "width=2", "depth=2", "epochs=9", "patience=2"]
-    arguments = ["--scale", "smoke", "--run", "x", *[word for pair in words for word in ("--set", pair)]]
-    assert train.main(arguments) == 0
+    arguments = ["train", "--scale", "smoke", "--run", "x"]
+    arguments += set_options(size=32, width=2, depth=2, epochs=9, patience=2)
+    assert run(*arguments) == 0
     assert "no better epoch than 2 for 2 epochs: stopped at 4" in capsys.readouterr().out
-    assert train.main(arguments) == 0  # nor does it go on when it is asked again
+    assert run(*arguments) == 0  # nor does it go on when it is asked again
 
 
-def test_a_dataset_from_its_release_to_its_scores_without_a_notebook(tmp_path, monkeypatch, capsys):
-    """restructure, train, metrics: what the CamVid write-up's four programs did."""
-    segnet(tmp_path / "CamVid")
-    monkeypatch.setenv("RELEASE", str(tmp_path))
-    assert restructure.main(["--dataset", "camvid", "--scale", "smoke"]) == 0
-    words = [word for pair in ("width=2", "depth=2", "epochs=1") for word in ("--set", pair)]
-    assert train.main(["--dataset", "camvid", "--scale", "smoke", "--recipe", "original", "--run", "x", *words]) == 0
+class Stopped:
+    """A Trainer that was interrupted."""
+
+    epoch, ended_early = 0, False
+
+    def __init__(self, *arguments):
+        pass
+
+    def fit(self, epochs):
+        pass
+
+
+@pytest.mark.parametrize(("world", "status"), [("1", 130), ("2", 0)])
+def test_an_interrupted_training_exits_with_130_but_not_under_torchrun(monkeypatch, world, status):
+    """torchrun takes any status but 0 for a fault, and would start all ranks anew."""
+    tiny.prepare()
+    monkeypatch.setattr(cli, "Trainer", Stopped)
+    monkeypatch.setattr(cli.distributed, "process_group", cli.distributed.contextlib.nullcontext)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    assert run("train", "--scale", "smoke") == status
+
+
+def test_ctrl_c_of_any_verb_is_one_line(monkeypatch, capsys):
+    def interrupted(dataset):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download, "fetch", interrupted)
+    assert run("download", "pets") == 130
+    assert capsys.readouterr().err == "interrupted: the same command goes on from what is there\n"
+
+
+# predict
+
+
+def save_photo(path, height=40, width=50, seed=0):
+    """A photo of noise in a file."""
+    photo = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(photo).save(path)
+    return photo
+
+
+def test_a_folder_is_predicted_and_a_broken_photo_reported(tmp_path, capsys):
+    for i in range(5):
+        save_photo(tmp_path / "in" / f"p{i}.jpg", height=40 + i)
+    (tmp_path / "in" / "p2.jpg").write_bytes(b"no photo")
+    assert run("predict", tmp_path / "in", tmp_path / "out") == 1
+    printed = capsys.readouterr()
+    assert "left out: p2.jpg" in printed.err and re.search(r"4 label maps in .+, \d+\.\d images/s\n$", printed.out)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"p{i}.png" for i in (0, 1, 3, 4)]
+    assert masks.read_label(tmp_path / "out" / "p3.png", 11).shape == (43, 50)
+
+
+def test_files_and_trees_are_predicted_with_their_colours_and_mirror_images(tmp_path):
+    """OUT_DIR mirrors the tree; every pixel has its class's colour; --flip is the Segmenter's."""
+    photos = {"sub/a": save_photo(tmp_path / "in/sub/a.png"), "b": save_photo(tmp_path / "in/b.png", seed=1)}
+    photos["me"] = save_photo(tmp_path / "me.png", seed=2)
+    given = (tmp_path / "in", tmp_path / "me.png", tmp_path / "out")
+    assert run("predict", "--recursive", "--colors", "--flip", *given) == 0
+    segmenter = predict.load(predict.PRETRAINED, flip=True)
+    for name, photo in photos.items():
+        label = masks.read_label(tmp_path / "out" / f"{name}.png", 11)
+        (alone,) = segmenter.predict([photo])
+        assert (label == alone).mean() > 0.999  # other batches may add up in another order
+        with Image.open(tmp_path / "out" / "colors" / f"{name}.png") as picture:
+            assert (np.asarray(picture) == np.array(segmenter.dataset.colors)[label]).all()
+
+
+def test_what_cannot_be_predicted_is_one_line(tmp_path, capsys):
+    save_photo(tmp_path / "in" / "colors" / "a.jpg")
+    assert run("predict", tmp_path / "in", tmp_path / "out") == 1
+    assert capsys.readouterr().err.startswith("error: no photos in")
+    assert run("predict", "--recursive", "--colors", tmp_path / "in", tmp_path / "out") == 1
+    assert "is called colors" in capsys.readouterr().err
+    assert run("predict", tmp_path / "in/colors", tmp_path / "out", "--weights", tmp_path / "none.pt") == 1
+    assert "none.pt: no such file" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run("predict", tmp_path / "in")
+
+
+# score
+
+
+def label_folders(tmp_path, truth, prediction):
+    for name, label in (("truth", truth), ("prediction", prediction)):
+        masks.write_label(tmp_path / name / "x.png", np.asarray(label, np.uint8))
+    return tmp_path / "truth", tmp_path / "prediction"
+
+
+def test_score_prints_the_table_of_two_folders(tmp_path, capsys):
+    assert run("score", *label_folders(tmp_path, [[0, 1, 6, 255]], [[0, 1, 6, 3]])) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:3] == ["# helen, prediction: 1 label maps", "f1_bg=1.0000", "f1_face=1.0000"]
+    assert printed[3] == "f1_lb=nan" and printed[7] == "f1_nose=1.0000" and len(printed) == 19
+    choice.write_choice("camvid", "release", "smoke")  # the dataset that was prepared last
+    assert run("score", *label_folders(tmp_path, [[0, 1]], [[0, 1]])) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["# camvid, prediction: 1 label maps", "f1_Sky=1.0000"]
+
+
+def test_score_takes_two_folders_or_a_run(tmp_path, capsys):
+    for arguments in ([], ["a"], ["--run", "x", "a", "b"]):
+        with pytest.raises(SystemExit, match="2"):
+            run("score", *arguments)
+        assert "give TRUTH_DIR and PREDICTION_DIR, or --run NAME" in capsys.readouterr().err
+
+
+def test_a_dataset_from_nothing_to_its_scores_without_a_notebook(tmp_path, capsys):
+    """prepare, train, score, export on synthetic streets: what the CamVid report's four programs did."""
+    assert run("prepare", "--dataset", "camvid", "--scale", "smoke") == 0
+    assert re.search(r"^\d+ train, \d+ val, 8 test$", capsys.readouterr().out, re.M)
+    assert run("train", "--recipe", "original", "--run", "x", *set_options(width=2, depth=2, epochs=1)) == 0
     capsys.readouterr()
-    assert metrics.main(["--dataset", "camvid", "--run", "x", "--split", "test"]) == 0
+    assert run("score", "--run", "x", "--split", "test") == 0
     printed = capsys.readouterr().out
     assert "f1_Bicyclist=" in printed and "mean_iou=" in printed and "accuracy=" in printed
-    assert len(list((env.run_dir("camvid", "x") / "predictions" / "test").glob("*.png"))) == 10
-    assert metrics.main(["--dataset", "camvid", "--run", "y"]) == 1
+    best = env.run_dir("camvid", "x") / "best.pt"
+    assert len(list((best.parent / "predictions" / "test").glob("*.png"))) == 8
+    assert run("score", "--dataset", "camvid", "--run", "y") == 1
     assert "runs/camvid/y has no best.pt: train it first" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        metrics.main(["--run", "x", "a", "b"])
+    assert run("export", "--run", "x", "--out", tmp_path / "x.pt") == 0
+    assert (tmp_path / "x.pt").read_bytes() == best.read_bytes()
+
+
+# download and export
+
+
+def test_download_prints_the_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(download, "fetch", lambda dataset: env.data_dir() / "downloads" / dataset)
+    assert run("download", "pets") == 0
+    assert capsys.readouterr().out == "data/downloads/pets\n"
+    with pytest.raises(SystemExit, match="2"):
+        run("download", "mine")
+
+
+def test_export_writes_onnx_by_its_suffix(tmp_path, capsys):
+    assert run("export", "--out", tmp_path / "face.onnx") == 0
+    assert f"network in {tmp_path / 'face.onnx'}" in capsys.readouterr().out
+    predict.to_onnx(predict.PRETRAINED, tmp_path / "same.onnx")
+    assert (tmp_path / "same.onnx").read_bytes() == (tmp_path / "face.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--out", "face.tflite"],
+        ["--out", "face.pt"],
+        ["--out", "face.pt", "--run", "x", "--flip"],
+        ["--out", "face.onnx", "--run", "x", "--weights", "w.pt"],
+        ["--run", "x"],
+    ],
+)
+def test_an_export_that_makes_no_sense_is_refused(arguments, monkeypatch):
+    monkeypatch.setattr(cli, "run_weights", lambda dataset, run: predict.PRETRAINED)
+    with pytest.raises(SystemExit, match="2"):
+        run("export", *arguments)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_file_that_was_there(tmp_path, monkeypatch, capsys):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cli, "run_weights", lambda dataset, run: predict.PRETRAINED)
+    (tmp_path / "x.pt").write_bytes(b"old")
+    monkeypatch.setattr(files.os, "fsync", full)
+    assert run("export", "--run", "x", "--out", tmp_path / "x.pt") == 1
+    assert "x.pt: cannot be written (No space left on device); make room" in capsys.readouterr().err
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]

@@ -26,12 +26,12 @@ def test_dice_by_hand():
     assert losses.dice(LOGITS, TARGET).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_seed_s_dice_by_hand():
+def test_the_original_dice_by_hand():
     expected = (1 - 0.75 / (0.7 * 1.25 + 0.3)) + (1 - 0.5 / (0.7 * 0.75 + 0.3))
     assert losses.dice_original(LOGITS, TARGET).item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_seed_s_dice_sums_over_images_and_absent_classes_add_one():
+def test_the_original_dice_sums_over_images_and_absent_classes_add_one():
     logits = torch.full((3, 4, 8, 8), -20.0)
     logits[:, 0] = 20.0
     target = torch.zeros(3, 8, 8, dtype=torch.int64)
@@ -68,7 +68,7 @@ def test_balanced_cross_entropy_by_hand():
     torch.testing.assert_close(losses.dice_ce(logits, target), expected)
 
 
-def test_a_lost_small_class_is_found_by_the_balanced_part():
+def test_a_lost_small_class_is_found_by_the_balanced_term():
     """One pixel in 4096 of a class that the network gives no chance: its gradient there."""
     grads = {}
     for name in ("dice", "cross_entropy", "dice_ce"):
@@ -95,7 +95,7 @@ def test_focal_by_hand():
     assert losses.focal(*with_void()).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_camvid_write_up_s_focal_by_hand():
+def test_the_original_focal_by_hand():
     """CE = (ln 4/3 + ln 2) / 2 = ln(8/3) / 2 over the batch, so exp(-CE) = sqrt(3/8): one weight for all."""
     expected = 0.8 * (1 - math.sqrt(3 / 8)) ** 2 * math.log(8 / 3) / 2
     assert losses.focal_original(LOGITS, TARGET).item() == pytest.approx(expected, rel=1e-6)
@@ -125,7 +125,7 @@ def test_focal_of_extreme_logits_is_finite(name, size, expected):
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_void_pixels_have_no_say(name):
+def test_void_pixels_do_not_count(name):
     """The loss of an image whose lower half is void is the loss of its upper half; no gradient reaches void."""
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(2, 5, 8, 6, generator=generator, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Scores against hand-computed numbers and scikit-learn; groups, absent classes, void, the command line."""
+"""Scores against hand-computed numbers and scikit-learn; groups, absent classes, void, folders of label maps."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import torch
 from sklearn import metrics as oracle
 
 from helpers import metrics
-from helpers.core import choice, masks
+from helpers.core import masks
 from helpers.core.errors import DataError
 from helpers.core.registry import load_dataset
 
@@ -56,7 +56,7 @@ def test_against_scikit_learn():
         assert table[name] == pytest.approx(oracle.f1_score(np.isin(truth, ids), np.isin(prediction, ids)))
 
 
-def test_the_table_has_the_write_up_s_fifteen_lines_in_its_order():
+def test_the_table_has_the_original_report_s_fifteen_lines_in_its_order():
     names = [*HELEN.classes, "eyes", "brows", "mouth", "overall"]
     assert names[:11] == ["bg", "face", "lb", "rb", "le", "re", "nose", "ulip", "imouth", "llip", "hair"]
     text = metrics.lines(metrics.scores(np.eye(11, dtype=np.int64), HELEN))
@@ -94,42 +94,42 @@ def test_bootstrap_s_width_is_the_normal_approximation_s():
 
 
 def folders(tmp_path, truth, prediction):
-    for name, label in (("gt", truth), ("pred", prediction)):
+    for name, label in (("truth", truth), ("prediction", prediction)):
         masks.write_label(tmp_path / name / "x.png", np.asarray(label, np.uint8))
-    return [str(tmp_path / "gt"), str(tmp_path / "pred")]
+    return tmp_path / "truth", tmp_path / "prediction"
 
 
-def test_the_command_prints_the_same_lines(tmp_path, capsys):
-    assert metrics.main(folders(tmp_path, [[0, 1, 6, 255]], [[0, 1, 6, 3]])) == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[:3] == ["# helen, pred: 1 label maps", "f1_bg=1.0000", "f1_face=1.0000"]
-    assert printed[3] == "f1_lb=nan" and printed[7] == "f1_nose=1.0000" and len(printed) == 19
-
-
-def test_the_command_scores_the_dataset_that_was_prepared(tmp_path, capsys):
-    """As helpers.train does: after CamVid was prepared, its classes; a folder that is not there is named."""
-    choice.write_choice("camvid", "release", "smoke")
-    assert metrics.main(folders(tmp_path, [[0, 1]], [[0, 1]])) == 0
-    assert capsys.readouterr().out.splitlines()[:2] == ["# camvid, pred: 1 label maps", "f1_Sky=1.0000"]
-    assert metrics.main([str(tmp_path / "nowhere"), str(tmp_path / "pred")]) == 1
-    assert "nowhere is no folder" in capsys.readouterr().err
+def test_folders_of_label_maps_become_one_matrix_a_file(tmp_path):
+    names, matrices = metrics.folder_matrices(*folders(tmp_path, [[0, 1, 6, 255]], [[0, 1, 3, 3]]), HELEN)
+    expected = np.zeros((1, 11, 11), np.int64)
+    expected[0, [0, 1, 6], [0, 1, 3]] = 1
+    assert names == ["x"] and (matrices == expected).all()
 
 
 @pytest.mark.parametrize(
-    ("truth", "prediction", "said"),
-    [([[0, 1]], [[0], [1]], "own size"), ([[0, 12]], [[0, 1]], "ids outside"), ([[0, 1]], [[0, 255]], "holds 255")],
+    ("truth", "prediction", "message"),
+    [
+        ([[0, 1]], [[0], [1]], "sizes 2 x 1 and 1 x 2; predict at the photo's own size"),
+        ([[0, 12]], [[0, 1]], "ids outside"),
+        ([[0, 1]], [[0, 255]], "holds 255"),
+    ],
 )
-def test_the_command_names_the_file_that_does_not_fit(tmp_path, capsys, truth, prediction, said):
-    assert metrics.main(folders(tmp_path, truth, prediction)) == 1
-    error = capsys.readouterr().err
-    assert "x.png" in error and said in error
+def test_a_file_that_does_not_fit_is_named(tmp_path, truth, prediction, message):
+    with pytest.raises(DataError, match=f"x.png: .*{message}"):
+        metrics.folder_matrices(*folders(tmp_path, truth, prediction), HELEN)
 
 
-def test_folders_with_other_names_are_refused(tmp_path):
-    folders(tmp_path, [[0]], [[0]])
-    masks.write_label(tmp_path / "gt" / "y.png", np.zeros((1, 1), np.uint8))
-    with pytest.raises(DataError, match="y.png"):
-        metrics.folder_matrices(tmp_path / "gt", tmp_path / "pred", HELEN)
+def test_folders_that_do_not_fit_are_named(tmp_path):
+    truth, prediction = folders(tmp_path, [[0]], [[0]])
+    masks.write_label(truth / "y.png", np.zeros((1, 1), np.uint8))
+    with pytest.raises(DataError, match="y.png is in only one of truth and prediction"):
+        metrics.folder_matrices(truth, prediction, HELEN)
+    assert metrics.folder_matrices(truth, prediction, HELEN, ["x"])[0] == ["x"]  # others may lie beside them
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        metrics.folder_matrices(tmp_path / "nowhere", prediction, HELEN)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty holds no label PNGs"):
+        metrics.folder_matrices(tmp_path / "empty", tmp_path / "empty", HELEN)
 
 
 def test_iou_and_accuracy_by_hand_and_by_scikit_learn():
@@ -158,13 +158,12 @@ def test_nothing_seen_is_nan():
 
 
 @pytest.mark.parametrize("name", ["helen", "camvid", "pets", "cityscapes"])
-def test_the_headline_of_each_image_is_what_the_dataset_is_judged_by(name):
+def test_the_primary_metric_of_each_image_is_the_dataset_s(name):
     dataset = load_dataset(name)
     classes = len(dataset.classes)
     matrices = np.random.default_rng(0).integers(1, 50, (3, classes, classes))
     each = metrics.primary_metric(matrices, dataset)
     for value, matrix in zip(each, matrices, strict=True):
         assert value == metrics.measures(matrix, dataset)[dataset.primary_metric]
-    assert set(metrics.measures(matrices[0], dataset)) == {
-        *dataset.rows, "mean_iou", "accuracy", *(f"iou_{c}" for c in dataset.classes)
-    }  # fmt: skip
+    names = {*dataset.rows, "mean_iou", "accuracy", *(f"iou_{c}" for c in dataset.classes)}
+    assert set(metrics.measures(matrices[0], dataset)) == names

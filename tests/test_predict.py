@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -15,11 +16,11 @@ import torch
 from PIL import Image
 
 from helpers import augment, predict, preprocess, unet
-from helpers.core import files, masks
+from helpers.core import env, files, masks
 from helpers.core.errors import DataError, UNetError
 from helpers.core.registry import load_dataset
 from helpers.settings import make_settings
-from helpers.training import checkpoint
+from helpers.training import export
 
 
 @torch.no_grad()
@@ -95,73 +96,6 @@ def test_very_large_photos_are_enlarged_in_two_steps():
     logits[0, :, 0] = 1
     label = predict.enlarge(logits, (3000, 2000))
     assert label.shape == (3000, 2000) and (label[:, :990] == 0).all() and (label[:, 1010:] == 1).all()
-
-
-def test_a_folder_is_predicted_and_a_broken_photo_reported(parser, tmp_path, capsys):
-    checkpoint.write_export(tmp_path / "w.pt", parser.model.state_dict(), parser.settings, {}, "noise")
-    for i in range(5):
-        Image.fromarray(photo(40 + i, 50, i)).save(tmp_path / f"p{i}.jpg", quality=95)
-    (tmp_path / "p2.jpg").write_bytes(b"no photo")
-    assert predict.main([str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path / "w.pt")]) == 1
-    said = capsys.readouterr()
-    assert "left out: p2.jpg" in said.err and re.search(r"4 label maps in .+, \d+\.\d images/s\n$", said.out)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"p{i}.png" for i in (0, 1, 3, 4)]
-    assert masks.read_label(tmp_path / "out" / "p3.png", 11).shape == (43, 50)
-
-
-def test_photos_that_differ_in_suffix_alone_do_not_overwrite_each_other(parser, tmp_path):
-    checkpoint.write_export(tmp_path / "w.pt", parser.model.state_dict(), parser.settings, {}, "noise")
-    for name in ("a.jpg", "a.png"):
-        Image.fromarray(photo(20, 20)).save(tmp_path / name)
-    assert predict.main([str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path / "w.pt")]) == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg.png", "a.png.png"]
-
-
-def test_photos_are_never_overwritten(parser, tmp_path, capsys):
-    Image.fromarray(photo(20, 20)).save(tmp_path / "a.png")
-    before = (tmp_path / "a.png").read_bytes()
-    assert predict.main([str(tmp_path), str(tmp_path)]) == 1
-    assert "another folder" in capsys.readouterr().err and (tmp_path / "a.png").read_bytes() == before
-
-
-def test_an_empty_folder_and_bad_weights_are_said(tmp_path, capsys):
-    assert predict.main([str(tmp_path), str(tmp_path / "out")]) == 1
-    assert "no photos" in capsys.readouterr().err
-    Image.fromarray(photo(20, 20)).save(tmp_path / "a.jpg")
-    assert predict.main([str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path / "none.pt")]) == 1
-    assert "none.pt: no such file" in capsys.readouterr().err
-
-
-def test_what_is_no_folder_of_photos_is_named(tmp_path, capsys):
-    """A missing folder, a file in its place, a file in the place of OUT_DIR; files of other kinds are told."""
-    photos = tmp_path / "photos"
-    assert predict.main([str(photos), str(tmp_path / "out")]) == 1
-    assert f"{photos} is not there" in capsys.readouterr().err
-    photos.mkdir()
-    Image.fromarray(photo(20, 20)).save(photos / "a.jpg")
-    assert predict.main([str(photos / "a.jpg"), str(tmp_path / "out")]) == 1
-    assert "is a file: give the folder that it lies in" in capsys.readouterr().err
-    (tmp_path / "file").touch()
-    assert predict.main([str(photos), str(tmp_path / "file")]) == 1
-    assert "file is a file, where OUT_DIR is to be a folder" in capsys.readouterr().err
-    (photos / "IMG_1.HEIC").write_bytes(b"heic")
-    assert predict.main([str(photos), str(tmp_path / "out")]) == 0
-    assert "not looked at: 1 files" in (said := capsys.readouterr().err) and "IMG_1.HEIC" in said
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
-
-
-def test_colors_are_the_label_map_to_look_at(parser, tmp_path):
-    """Every pixel has its class's colour; the label map itself is the same as without."""
-    checkpoint.write_export(tmp_path / "w.pt", parser.model.state_dict(), parser.settings, {}, "noise")
-    (tmp_path / "in").mkdir()
-    image = photo(40, 30)
-    Image.fromarray(image).save(tmp_path / "in" / "a.png")
-    arguments = [str(tmp_path / "in"), str(tmp_path / "out"), "--weights", str(tmp_path / "w.pt"), "--colors"]
-    assert predict.main(arguments) == 0
-    label = masks.read_label(tmp_path / "out" / "a.png", 11)
-    assert (label == predict.load(tmp_path / "w.pt").predict([image])[0]).all()
-    with Image.open(tmp_path / "out" / "colors" / "a.png") as picture:
-        assert (np.asarray(picture) == np.array(parser.dataset.colors)[label]).all()
 
 
 # Many photos: decoding, network and writing overlap
@@ -265,7 +199,7 @@ def test_the_bar_counts_what_is_written_or_left_out(parser, folder, tmp_path, mo
     assert sum(counts) == 10
 
 
-def test_a_full_disk_is_said_and_leaves_no_half_label_map(parser, folder, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_no_half_label_map(parser, folder, tmp_path, monkeypatch):
     room, out = iter([True] * 3), tmp_path / "out"
 
     def sync(file):
@@ -324,15 +258,6 @@ def test_with_flip_a_mirrored_photo_gets_the_mirrored_label_map(columns):
     assert not (once.predict([mirrored])[0] == expected(once)).all()
 
 
-def test_flip_on_the_command_line(parser, tmp_path):
-    checkpoint.write_export(tmp_path / "w.pt", parser.model.state_dict(), parser.settings, {}, "noise")
-    image = photo(32, 32)
-    Image.fromarray(image).save(tmp_path / "a.png")
-    assert predict.main([str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path / "w.pt"), "--flip"]) == 0
-    (expected,) = predict.load(tmp_path / "w.pt", flip=True).predict([image])
-    assert (masks.read_label(tmp_path / "out" / "a.png", 11) == expected).all()
-
-
 # ONNX
 
 
@@ -362,20 +287,17 @@ def test_another_runtime_gives_the_same_logits(changes, tmp_path):
         assert (logits.argmax(1) == expected.argmax(1)).mean() >= 0.999
 
 
-def test_the_file_says_what_it_holds_and_nothing_of_this_machine(tmp_path, capsys):
+def test_the_file_says_what_it_holds_and_nothing_of_this_machine(tmp_path):
     import onnx
 
     segmenter = segmenter_of()
-    checkpoint.write_export(tmp_path / "w.pt", segmenter.model.state_dict(), segmenter.settings, {}, "noise")
-    assert predict.main(["--to-onnx", str(tmp_path / "n.onnx"), "--weights", str(tmp_path / "w.pt")]) == 0
-    assert "n.onnx" in capsys.readouterr().out
-    predict.to_onnx(tmp_path / "w.pt", tmp_path / "same.onnx")
-    assert (tmp_path / "same.onnx").read_bytes() == (tmp_path / "n.onnx").read_bytes()
+    export.write_export(tmp_path / "w.pt", segmenter.model.state_dict(), segmenter.settings, {}, "noise")
+    predict.to_onnx(tmp_path / "w.pt", tmp_path / "n.onnx")
     model, row = onnx.load(tmp_path / "n.onnx"), segmenter.dataset
-    told = {p.key: p.value for p in model.metadata_props}
-    assert told.pop("dataset") == "helen"
+    metadata = {p.key: p.value for p in model.metadata_props}
+    assert metadata.pop("dataset") == "helen"
     colors = [list(color) for color in row.colors]
-    assert {k: json.loads(v) for k, v in told.items()} == {
+    assert {k: json.loads(v) for k, v in metadata.items()} == {
         "classes": list(row.classes),
         "colors": colors,
         "size": [32, 32],
@@ -405,10 +327,6 @@ def test_a_full_disk_leaves_the_network_that_was_there(parser, tmp_path, monkeyp
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["photos"], ["photos", "out", "--to-onnx", "n.onnx"], ["p", "--to-onnx", "n"]]
-)
-def test_the_command_does_one_thing(arguments, capsys):
-    with pytest.raises(SystemExit):
-        predict.main(arguments)
-    assert "give PHOTOS_DIR and OUT_DIR, or --to-onnx FILE" in capsys.readouterr().err
+def test_neither_predict_nor_the_command_line_loads_matplotlib():
+    script = "import sys; from helpers import cli, predict; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=env.REPO, check=False).returncode == 0

@@ -33,7 +33,7 @@ def test_output_has_the_input_s_size(size, up):
 ])  # fmt: skip
 def test_features_are_resized_and_then_convolved(up, expected):
     """The convolution made to pass its centre on, doubled: 0, 2, 4 in a row become what is expected."""
-    grow = unet.UPS[up](2, 1)
+    grow = unet.upsample(up, 2, 1)
     torch.nn.init.dirac_(grow[1].weight)
     with torch.no_grad():
         grow[1].weight *= 2
@@ -141,7 +141,7 @@ def test_other_inputs_are_refused_by_shape(shape):
         unet.UNet(11, width=2)(torch.zeros(shape))
 
 
-def test_trace_of_the_write_up_s_batch():
+def test_trace_of_the_original_batch():
     """10 x 3 x 256 x 256 in and 10 x 11 x 256 x 256 out, on meta tensors: shapes alone, no memory."""
     with torch.device("meta"):
         rows = unet.trace(unet.UNet(11), torch.empty(10, 3, 256, 256))
@@ -209,7 +209,7 @@ def test_build_follows_the_settings():
     ("camvid", "bilinear", None),
     ("cityscapes", None, [16, 32, 64, 128, 256]),
 ])  # fmt: skip
-def test_build_follows_the_write_ups(dataset, kind, channels):
+def test_build_follows_the_original_recipes(dataset, kind, channels):
     settings = make_settings(dataset, "original", "full")
     with torch.device("meta"):
         model = unet.build(settings, 3)

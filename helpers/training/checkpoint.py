@@ -1,4 +1,4 @@
-"""A run's whole state and a network's export: written whole or not at all, read without running any code."""
+"""A run's whole state: written whole or not at all, read without running any code."""
 
 import contextlib
 import io
@@ -6,8 +6,6 @@ import lzma
 import os
 import pickle
 import struct
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,19 +13,12 @@ from pathlib import Path
 
 import torch
 
-from .. import unet
-from ..core import env, files, hardware
-from ..core.errors import CheckpointError, UNetError
-from ..core.registry import load_dataset
-from ..settings import Settings
+from ..core import env, files
+from ..core.errors import CheckpointError
 
-EXPORT = "unet-export-2"  # what `kind` says in an export
 # What torch.load raises on files cut or altered anywhere, as found by altering some thousand of them
-DAMAGED = (
-    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile,
-    zlib.error, lzma.LZMAError, struct.error,
-)  # fmt: skip
-LIMIT = 1 << 30  # bytes that are taken from an address at most
+OF_PICKLE = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, struct.error)
+DAMAGED = (*OF_PICKLE, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 @contextlib.contextmanager
@@ -36,9 +27,9 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "the file could not be written whole"
-        raise CheckpointError(f"{env.shown(path)} cannot be written ({reason}): earlier checkpoints are intact and "
-                              "training can go on; make room and run fit again") from error  # fmt: skip
+        fault = f"{env.shown(path)} cannot be written ({getattr(error, 'strerror', None) or 'only a part was written'})"
+        remedy = "earlier checkpoints are intact and training can go on; make room and run fit again"
+        raise CheckpointError(f"{fault}: {remedy}") from error
 
 
 def save(path: Path, state: dict, best: bool = False, rotate: bool = True) -> None:
@@ -81,8 +72,8 @@ def read(source: Path | io.BytesIO, name: str) -> dict:
             source.seek(0)
         return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{name}: refused, it holds more than weights and plain values, or is damaged; "
-                              "take it from its author again") from error  # fmt: skip
+        fault = "refused, it holds more than weights and plain values, or is damaged"
+        raise CheckpointError(f"{name}: {fault}; take it from its author again") from error
     except DAMAGED as error:
         reason = files.why(error, source) if isinstance(source, Path) else error
         raise CheckpointError(f"{name}: cannot be read ({reason}); delete it or take a fresh copy") from error
@@ -128,52 +119,3 @@ def best(folder: Path) -> dict | None:
     """The state at the end of the best epoch; None if no epoch was finished. CheckpointError if it is damaged."""
     path = folder / "best_state.pt"
     return read(path, path.name) if path.exists() else None
-
-
-def write_export(path: Path, weights: dict, settings: Settings, scores: dict[str, float], trained_on: str) -> None:
-    """Write what a stranger needs to use the network: weights (fp16; norms' statistics fp32), classes, settings."""
-    half = {k: v.half() if v.ndim > 1 else v for k, v in weights.items()}  # a variance may not fit into fp16
-    dataset = load_dataset(settings.dataset)
-    state = {
-        "kind": EXPORT,
-        "weights": {k: v.cpu().contiguous() for k, v in half.items()},
-        "classes": list(dataset.classes),
-        "colors": [list(color) for color in dataset.colors],
-        "settings": settings.asdict(),
-        "scores": scores,
-        "trained_on": trained_on,
-        "versions": hardware.versions(),
-    }
-    with files.atomic(path) as file:
-        torch.save(state, file)
-
-
-def fetch(address: str) -> io.BytesIO:
-    """Download an export into memory; CheckpointError if there is no network or it is too large."""
-    try:
-        with urllib.request.urlopen(address, timeout=30) as response:
-            data = response.read(LIMIT + 1)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise CheckpointError(
-            f"{address}: cannot be downloaded ({error}); download it by hand and give its path"
-        ) from (error)
-    if len(data) > LIMIT:
-        raise CheckpointError(f"{address}: larger than {LIMIT >> 20} MiB, so not an export of this project")
-    return io.BytesIO(data)
-
-
-def read_export(where: Path | str) -> tuple[unet.UNet, Settings, dict]:
-    """Path or http(s) address of an export -> network in evaluation mode, its settings, and all that the file holds."""
-    where = str(where)
-    name = where.rsplit("/", 1)[-1]
-    remote = where.startswith(("http://", "https://", "file://"))
-    state = read(fetch(where) if remote else Path(where), name)
-    if not isinstance(state, dict) or state.get("kind") != EXPORT:
-        raise CheckpointError(f"{name}: not an export of this project; write one with trainer.export(path)")
-    try:
-        settings = Settings(**state["settings"])
-        model = unet.build(settings, len(state["classes"]))
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state["weights"].items()})
-    except (RuntimeError, TypeError, LookupError, AttributeError, UNetError) as error:
-        raise CheckpointError(f"{name}: weights do not fit the network it describes; take a fresh copy") from error
-    return model.eval(), settings, state

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..core import distributed, env, files
 from ..core.errors import CheckpointError, TrainingError
 from ..settings import Settings
-from . import checkpoint
+from . import checkpoint, export
 
 FORMAT = 3  # of the checkpoint
 # A checkpoint goes on with no other network, optimizer or order of the data; all else may be changed on the way.
@@ -97,14 +97,14 @@ class RunFolder:
         """best.pt, the export of the best epoch's network."""
         if distributed.rank() == 0:
             with checkpoint.explained(self.path / "best.pt"):
-                checkpoint.write_export(self.path / "best.pt", weights, settings, scores, trained_on)
+                export.write_export(self.path / "best.pt", weights, settings, scores, trained_on)
 
     def export(self, path: Path) -> None:
         """Copy best.pt to `path`; TrainingError if no epoch is finished, CheckpointError if it is damaged."""
         best = self.path / "best.pt"
         if not best.exists():
             raise TrainingError("no epoch is finished yet, so there is nothing to export: run fit first")
-        checkpoint.read_export(best)  # a damaged file is named here, not by whoever gets it
+        export.read_export(best)  # a damaged file is named here, not by whoever gets it
         files.write_atomic(path, best.read_bytes())
 
     def check_fits(self, state: dict, settings: dict, classes: list[str], data: dict[str, list]) -> None:

@@ -1,7 +1,7 @@
 """What test_parallel starts by torchrun, and alone: trainings whose losses must not depend on the number of processes.
 
 python -m torch.distributed.run --standalone --nproc-per-node 2 tests/distributed_child.py OUT.json
-python -m torch.distributed.run --standalone --nproc-per-node 2 tests/distributed_child.py train [what helpers.train takes]
+python -m torch.distributed.run --standalone --nproc-per-node 2 tests/distributed_child.py train [options of `train`]
 """
 
 import hashlib
@@ -13,8 +13,7 @@ import numpy as np
 import tiny
 import torch
 
-from helpers import preprocess, trainer
-from helpers import train as train_command
+from helpers import cli, preprocess, trainer
 from helpers.core import distributed
 
 CASES = {  # name -> settings; 9 images in batches of 4 are batches of 3, shared as 2 and 1
@@ -81,7 +80,7 @@ def cases(out: str) -> None:
 def main(first: str, *rest: str) -> None:
     """The cases, or the training command; then none of gloo's threads may be left."""
     torch.set_num_threads(1)
-    status = train_command.main(list(rest)) if first == "train" else cases(first)
+    status = cli.main(["train", *rest]) if first == "train" else cases(first)
     if left := gloo_threads():
         sys.exit(f"threads are left: {left}")
     sys.exit(status)

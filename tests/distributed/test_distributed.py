@@ -21,13 +21,15 @@ from helpers.core import distributed, env
 from helpers.training import checkpoint
 
 HERE = Path(__file__).parent
+TESTS = HERE.parent
+REPO = TESTS.parent
 LAUNCH = [sys.executable, "-m", "torch.distributed.run"]
 WAIT = 240  # seconds, for what takes ten
 
 
 def environment() -> dict[str, str]:
     """The test's own home, one thread a process, our packages."""
-    paths = {"PYTHONPATH": os.pathsep.join((str(HERE.parent), str(HERE)))}
+    paths = {"PYTHONPATH": os.pathsep.join((str(REPO), str(TESTS)))}
     return os.environ | paths | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 
 
@@ -35,7 +37,7 @@ def launch(*arguments: str, nodes: tuple[str, ...] = ("--standalone",), processe
     """torchrun in a process group of its own, as a terminal starts it."""
     command = [*LAUNCH, *nodes, "--nproc-per-node", str(processes), *arguments]
     return subprocess.Popen(
-        command, env=environment(), cwd=HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        command, env=environment(), cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     )  # fmt: skip
 
@@ -60,7 +62,7 @@ def both(tmp_path_factory):
     status, text = end(two)
     assert status == 0, text
     alone = [sys.executable, str(HERE / "distributed_child.py"), str(out[1])]
-    subprocess.run(alone, env=environment(), check=True, capture_output=True, cwd=HERE.parent, timeout=WAIT)
+    subprocess.run(alone, env=environment(), check=True, capture_output=True, cwd=REPO, timeout=WAIT)
     return {n: json.loads(path.read_text()) for n, path in out.items()}
 
 
@@ -90,7 +92,7 @@ def train_arguments(epochs: int, run: str, **more) -> list[str]:
     """The training command on tiny arrays."""
     settings = dict(size=32, width=4, depth=2, batch=4, epochs=epochs) | more
     words = [word for k, v in settings.items() for word in ("--set", f"{k}={v}")]
-    return ["-m", "helpers.train", "--dataset", "helen", "--scale", "smoke", "--run-name", run, *words]
+    return ["-m", "helpers", "train", "--dataset", "helen", "--scale", "smoke", "--run-name", run, *words]
 
 
 def test_two_launchers_stand_for_two_hosts(tmp_path):
@@ -98,7 +100,7 @@ def test_two_launchers_stand_for_two_hosts(tmp_path):
     add (a process has all of its host's cores), and one history. None of gloo's threads outlives the training."""
     tiny.prepare()
     preprocess.open_arrays("helen", 32)
-    status, text = end(launch(str(HERE / "distributed_child.py"), "train", *train_arguments(2, "one-host")[2:]))
+    status, text = end(launch(str(HERE / "distributed_child.py"), *train_arguments(2, "one-host")[2:]))
     assert status == 0, text
     assert text.count("epoch   2/2") == 1  # rank 0 alone prints
     with socket.socket() as free:
@@ -120,7 +122,7 @@ def test_two_launchers_stand_for_two_hosts(tmp_path):
 
 def ranks_of(launcher: subprocess.Popen) -> list[psutil.Process]:
     """The processes that a launcher has started."""
-    return [p for p in psutil.Process(launcher.pid).children() if "helpers.train" in " ".join(p.cmdline())]
+    return [p for p in psutil.Process(launcher.pid).children() if "helpers train" in " ".join(p.cmdline())]
 
 
 def wait_for_steps(folder: Path, launcher: subprocess.Popen) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints and exports: atomic, safe to read, damaged ones named."""
+"""Checkpoints: atomic, safe to read, damaged ones named."""
 
 import errno
 import os
@@ -6,20 +6,11 @@ import pickle
 import random
 
 import pytest
-import tiny
 import torch
 
-from helpers import predict, unet
-from helpers.core import files
+from helpers import predict
 from helpers.core.errors import CheckpointError
 from helpers.training import checkpoint
-
-
-def export(path, **changes):
-    settings = tiny.settings()
-    weights = unet.build(settings, 11).state_dict()
-    checkpoint.write_export(path, weights, settings, {"overall": 0.5}, "tiny stripes")
-    return weights, settings
 
 
 def test_save_keeps_the_one_before(tmp_path):
@@ -94,53 +85,3 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch, write)
     with pytest.raises(CheckpointError, match=r"evil\.pt: refused"):
         predict.load(tmp_path / "evil.pt")
     assert not (tmp_path / "pwned").exists()
-
-
-def test_an_export_comes_back_as_the_network(tmp_path):
-    weights, settings = export(tmp_path / "w.pt")
-    model, read_settings, about = checkpoint.read_export(tmp_path / "w.pt")
-    assert read_settings == settings and about["scores"] == {"overall": 0.5} and not model.training
-    for name, value in model.state_dict().items():
-        half = weights[name].half().float() if weights[name].ndim > 1 else weights[name]
-        assert torch.equal(value.float(), half.float())
-
-
-def test_an_export_is_read_from_an_address(tmp_path):
-    export(tmp_path / "w.pt")
-    parser = predict.load((tmp_path / "w.pt").as_uri())
-    assert parser.about["trained_on"] == "tiny stripes"
-
-
-@pytest.mark.parametrize(
-    ("state", "said"),
-    [({"model": {}}, "not an export"), ([1], "not an export"), (None, "not an export")],
-)
-def test_other_files_are_not_taken_for_exports(tmp_path, state, said):
-    torch.save(state, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match=rf"x\.pt: {said}"):
-        predict.load(tmp_path / "x.pt")
-
-
-def test_weights_that_do_not_fit_are_named(tmp_path):
-    export(tmp_path / "w.pt")
-    state = torch.load(tmp_path / "w.pt", weights_only=True)
-    state["weights"].pop("out.bias")
-    torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match=r"w\.pt: weights do not fit"):
-        predict.load(tmp_path / "w.pt")
-
-
-def test_missing_files_and_addresses_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"no\.pt: no such file"):
-        predict.load(tmp_path / "no.pt")
-    with pytest.raises(CheckpointError, match="cannot be downloaded"):
-        predict.load((tmp_path / "no.pt").as_uri())
-
-
-def test_the_published_export_has_its_checksum_and_is_small():
-    if not predict.PRETRAINED.exists():
-        pytest.fail("weights/helen-demo.pt is part of the project")
-    name, digest = predict.PRETRAINED.name, files.sha256(predict.PRETRAINED)
-    assert (predict.PRETRAINED.parent / "SHA256SUMS").read_text().split() == [digest, name]
-    assert predict.PRETRAINED.stat().st_size <= 4e6
-    assert predict.load(predict.PRETRAINED).settings.scale == "demo"

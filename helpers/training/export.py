@@ -1,0 +1,72 @@
+"""A network's export, what others need to use it: weights, classes, settings. Read without running any code."""
+
+import io
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import unet
+from ..core import files, hardware
+from ..core.errors import CheckpointError, UNetError
+from ..core.registry import load_dataset
+from ..settings import Settings
+from . import checkpoint
+
+EXPORT = "unet-export-2"  # what `kind` says in an export
+LIMIT = 1 << 30  # bytes that are taken from an address at most
+
+
+def write_export(
+    path: Path, weights: dict[str, Tensor], settings: Settings, scores: dict[str, float], trained_on: str
+) -> None:
+    """Write an export: weights in fp16 (a norm's parameters and statistics in fp32), classes, colours, settings."""
+    half = {k: v.half() if v.ndim > 1 else v for k, v in weights.items()}  # a variance may not fit into fp16
+    dataset = load_dataset(settings.dataset)
+    state = {
+        "kind": EXPORT,
+        "weights": {k: v.cpu().contiguous() for k, v in half.items()},
+        "classes": list(dataset.classes),
+        "colors": [list(color) for color in dataset.colors],
+        "settings": settings.asdict(),
+        "scores": scores,
+        "trained_on": trained_on,
+        "versions": hardware.versions(),
+    }
+    with files.atomic(path) as file:
+        torch.save(state, file)
+
+
+def read_export(where: Path | str) -> tuple[unet.UNet, Settings, dict]:
+    """Path or http(s) address of an export -> network in evaluation mode, its settings, and all that the file holds.
+
+    CheckpointError if it is missing, damaged, too large, or not an export.
+    """
+    where = str(where)
+    name = where.rsplit("/", 1)[-1]
+    remote = where.startswith(("http://", "https://", "file://"))
+    state = checkpoint.read(fetch(where) if remote else Path(where), name)
+    if not isinstance(state, dict) or state.get("kind") != EXPORT:
+        raise CheckpointError(f"{name}: not an export of this project; write one with trainer.export(path)")
+    try:
+        settings = Settings(**state["settings"])
+        model = unet.build(settings, len(state["classes"]))
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state["weights"].items()})
+    except (RuntimeError, TypeError, LookupError, AttributeError, UNetError) as error:
+        raise CheckpointError(f"{name}: weights do not fit the network it describes; take a fresh copy") from error
+    return model.eval(), settings, state
+
+
+def fetch(address: str) -> io.BytesIO:
+    """Download an export into memory; CheckpointError if there is no network or it is too large."""
+    try:
+        with urllib.request.urlopen(address, timeout=30) as response:
+            data = response.read(LIMIT + 1)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        remedy = "download it by hand and give its path"
+        raise CheckpointError(f"{address}: cannot be downloaded ({error}); {remedy}") from error
+    if len(data) > LIMIT:
+        raise CheckpointError(f"{address}: larger than {LIMIT >> 20} MiB, so not an export of this project")
+    return io.BytesIO(data)
