@@ -89,7 +89,10 @@ def fingerprint(samples: list[tuple[str, Path, Path]], size: Size) -> str:
 
 def checksum(array: np.ndarray) -> int:
     """CRC-32 of an array's bytes, a piece at a time."""
-    return functools.reduce(lambda crc, part: zlib.crc32(np.ascontiguousarray(part), crc), array, 0)
+    crc = 0
+    for part in array:
+        crc = zlib.crc32(np.ascontiguousarray(part).data, crc)
+    return crc
 
 
 def convert(paths: tuple[str, Path, Path], size: Size, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,8 +113,10 @@ def build(dataset: str, split: str, size: Size) -> None:
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)
     except OSError as error:  # Windows does not replace what another notebook has open
-        raise DataError(f"{env.shown(target)} cannot be replaced ({error.strerror}): restart the kernels of the other "
-                        "notebooks, see that the disk has room, and run this again") from error  # fmt: skip
+        raise DataError(
+            f"{env.shown(target)} cannot be replaced ({error.strerror}): restart the kernels of the other notebooks, "
+            "see that the disk has room, and run this again"
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -154,21 +159,26 @@ def open_arrays(dataset: str, size: Size) -> dict[str, Arrays]:
     """The three splits at `size`, built where they are missing, damaged or out of date, else only opened."""
     opened = {}
     for split in SPLITS:
-        opened[split] = read_arrays(dataset, split, size)
-        if opened[split] is None:
+        arrays = read_arrays(dataset, split, size)
+        if arrays is None:
             build(dataset, split, size)
-            opened[split] = read_arrays(dataset, split, size)
-        if opened[split] is None:
+            arrays = read_arrays(dataset, split, size)
+        if arrays is None:
             folder = env.shown(env.array_dir(dataset, sides(size)))
-            raise DataError(f"{folder}: arrays differ from what was just written; check the disk, delete the folder "
-                            "and run notebook 02 again")  # fmt: skip
+            raise DataError(
+                f"{folder}: arrays differ from what was just written; check the disk, delete the folder and run "
+                "notebook 02 again"
+            )
+        opened[split] = arrays
     return opened
 
 
 def class_shares(arrays: Arrays, classes: int) -> np.ndarray:
     """Share of the pixels of each class, float64[classes], void left out."""
-    counts = sum(np.bincount(label.ravel(), minlength=256) for label in arrays.labels)[:classes]
-    return counts / counts.sum()
+    counts = np.zeros(256, np.int64)
+    for label in arrays.labels:
+        counts += np.bincount(label.ravel(), minlength=256)
+    return counts[:classes] / counts[:classes].sum()
 
 
 class Samples(Dataset):
