@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import filelock
@@ -193,7 +193,7 @@ class Trainer:
                 self._try_to_save()  # the kernel may die before the next fit
         self._notify("note")
 
-    def find_lr(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> lr_finder.Sweep:
+    def find_lr(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> lr_finder.RateCurve:
         """Losses of a copy while its rate grows from low to high, and a suggestion; nothing of this training moves."""
         self._check_idle()
         self._check_alone("find_lr")
@@ -482,7 +482,7 @@ class Trainer:
 
     # --- an epoch, a step ----------------------------------------------------------------------------------------
 
-    def _batches(self, epoch: int, seen: int = 0) -> feed.Run:
+    def _batches(self, epoch: int, seen: int = 0) -> Iterable:
         """The training batches of an epoch, less those that were seen."""
         return self.feeds["train"](self.settings.seed, epoch, seen)
 

@@ -1,4 +1,4 @@
-"""Finding a learning rate: the loss of a copy of the network while the rate grows (Smith 2015, arXiv 1506.01186)."""
+"""The learning-rate finder: the loss of a copy of the network while its rate grows (Smith 2015, arXiv 1506.01186)."""
 
 import copy
 import math
@@ -12,12 +12,12 @@ from ..core.errors import TrainingError
 from .stepper import Stepper
 
 SMOOTH = 0.8  # of the running mean that is kept at each step
-LEAST = 8  # steps that say anything
-TOO_FAR = 3.0  # the sweep ends where the loss is so many times its least
+FEWEST = 8  # steps from which a curve can be read
+TOO_FAR = 3.0  # ends where the loss is so many times its least
 
 
 @dataclass(frozen=True)
-class Sweep:
+class RateCurve:
     """Rates float64[N], growing; smoothed losses float64[N]; the rate that is suggested as the schedule's peak."""
 
     rates: np.ndarray
@@ -25,28 +25,32 @@ class Sweep:
     suggestion: float
 
 
-def run(stepper: Stepper, batches: Iterable[tuple[Tensor, Tensor]], low: float, high: float, steps: int) -> Sweep:
+def run(stepper: Stepper, batches: Iterable[tuple[Tensor, Tensor]], low: float, high: float, steps: int) -> RateCurve:
     """Train a copy of `stepper` for up to `steps` batches of (f32[B,3,S,S], int64[B,S,S]), rate from low to high."""
+    if not (0 < low < high and steps >= FEWEST):
+        raise TrainingError(
+            f"the learning-rate finder goes from a rate above 0 to a higher one in at least {FEWEST} steps, "
+            f"got {low}, {high}, {steps}"
+        )
     twin = Stepper(stepper.settings, stepper.model.out.out_channels, stepper.device)
-    if not (0 < low < high and steps >= LEAST):
-        raise TrainingError(f"a sweep goes from a rate above 0 to a higher one in at least {LEAST} steps, "
-                            f"got {low}, {high}, {steps}")  # fmt: skip
     twin.load(copy.deepcopy(stepper.state()))  # an optimizer that loads a state keeps its very tensors
-    twin.read()  # what the training has summed up since its last reading is not the sweep's
-    rates, losses, mean = [], [], 0.0
-    for step, ((x, target), rate) in enumerate(zip(batches, np.geomspace(low, high, steps), strict=False)):
-        twin.update(twin.backward(x, target), float(rate), 1)
-        loss, bad = twin.read()
-        if bad >= 0:
+    rates: list[float] = []
+    losses: list[float] = []
+    mean = 0.0
+    for (x, target), rate in zip(batches, np.geomspace(low, high, steps).tolist(), strict=False):
+        loss = twin.backward(x, target)
+        value = loss.item()
+        if not math.isfinite(value):
             break
-        mean = SMOOTH * mean + (1 - SMOOTH) * loss
-        rates.append(float(rate))
-        losses.append(mean / (1 - SMOOTH ** (step + 1)))  # as if the mean had not begun at 0
+        twin.update(loss, rate, 1)
+        mean = SMOOTH * mean + (1 - SMOOTH) * value
+        rates.append(rate)
+        losses.append(mean / (1 - SMOOTH ** len(rates)))  # as if the mean had not begun at 0
         if losses[-1] > TOO_FAR * min(losses):
             break
-    if len(rates) < LEAST:
-        raise TrainingError(f"the loss is lost after {len(rates)} steps from rate {low:g} on: sweep from a lower rate")
-    return Sweep(np.array(rates), np.array(losses), suggest(rates, losses))
+    if len(rates) < FEWEST:
+        raise TrainingError(f"the loss diverged after {len(rates)} steps from rate {low:g} on: start at a lower rate")
+    return RateCurve(np.array(rates), np.array(losses), suggest(rates, losses))
 
 
 def suggest(rates: list[float], losses: list[float]) -> float:
