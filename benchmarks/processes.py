@@ -1,10 +1,10 @@
-"""Two processes against one on the same whole batches: losses, scores, speed; with and without batch norm.
+"""Two ranks against one on the same whole batches: losses, scores, speed; with and without batch norm.
 
     RELEASE=faces python -m helpers.restructure --dataset helen --scale demo
     python -m benchmarks.processes                     # results/processes.txt; with nothing else running
 
-Without a norm both compute the same numbers, up to rounding. With batch norm on CPUs each process normalises its own
-share of the batch, which is another training: this measures how far it goes off, beside another seed of one process.
+Without a norm both compute the same numbers, up to rounding. With batch norm on CPUs each rank normalises its own share
+of the batch, which is another training: this measures how far it goes off, beside another random seed of one process.
 On GPUs SyncBatchNorm takes the whole batch. Works on what notebook 01 prepared under UNET_HOME.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.recipes import RESULTS, machine
+from benchmarks.common import RESULTS, machine, report
 from helpers import preprocess, trainer
 from helpers.core import distributed, env, files
 from helpers.settings import make_settings
@@ -101,9 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"{'':20} {'losses, one against two':29} {'':9} {'score':26} images/s",
         " ".join([f"{'':20}", *(f"{h:>9}" for h in heads[:4]), *(f"{h:>8}" for h in heads[4:])]),
     ]
-    text = "\n".join(lines + [line(name) for name in CASES]) + "\n"
-    files.write_atomic(RESULTS / "processes.txt", text.encode())
-    print(text)
+    report(RESULTS / "processes.txt", lines + [line(name) for name in CASES])
 
 
 if __name__ == "__main__":

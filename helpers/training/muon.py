@@ -1,8 +1,8 @@
 """Muon: momentum whose steps are made orthogonal, for the convolutions' kernels; AdamW for all other weights.
 
-torch.optim.Muon makes the same steps and is the tests' oracle. It takes matrices only and multiplies in bfloat16: on a
-CPU that has no instructions for that, a training step of the demo takes a quarter longer with it, of half-size photos
-three quarters.
+torch.optim.Muon makes the same steps, of matrices only, and the tests compare with it. It multiplies in bfloat16: on a
+CPU without instructions for that (AMX), a training step of the demo takes a quarter longer with it, and four fifths
+longer on photos of half the size.
 """
 
 from collections.abc import Iterable
