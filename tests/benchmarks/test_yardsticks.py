@@ -1,4 +1,4 @@
-"""The yardsticks do what the original report does: by hand, against torch written out, and on the very data that ours gets."""
+"""The yardsticks do what the original report does: by hand, against torch written out, on the data that ours gets."""
 
 import copy
 import math
