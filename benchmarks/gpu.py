@@ -218,9 +218,11 @@ def train(settings: Settings, arrays: dict, device: torch.device, name: str) -> 
     took = time.perf_counter() - began
     scores = trainer.validate(predict.load(trainer.folder / "best.pt", device).model)
     images = settings.epochs * len(arrays["train"])
-    return (f"{name}: {settings.epochs} epochs of {len(arrays['train'])} synthetic faces at {settings.size} px, batch "
-            f"{settings.batch}, in {took:.1f} s with validation and checkpoints ({images / took:.0f} images/s); "
-            f"validation F1 overall {scores['overall']:.4f}")  # fmt: skip
+    return (
+        f"{name}: {settings.epochs} epochs of {len(arrays['train'])} synthetic faces at {settings.size} px, batch "
+        f"{settings.batch}, in {took:.1f} s with validation and checkpoints ({images / took:.0f} images/s); "
+        f"validation F1 overall {scores['overall']:.4f}"
+    )
 
 
 def measure(tiny: bool, device: torch.device) -> Iterator[str]:

@@ -108,10 +108,9 @@ class ResNetUNet(nn.Module):
         if weights:
             encoder.load_state_dict(weights)
         self.convert = ToImageNet(settings) if weights else nn.Identity()
-        self.downs = nn.ModuleList((
-            nn.Sequential(encoder.conv1, encoder.bn1, encoder.relu), nn.Sequential(encoder.maxpool, encoder.layer1),
-            encoder.layer2, encoder.layer3, encoder.layer4,
-        ))  # fmt: skip
+        first = nn.Sequential(encoder.conv1, encoder.bn1, encoder.relu)
+        second = nn.Sequential(encoder.maxpool, encoder.layer1)
+        self.downs = nn.ModuleList((first, second, encoder.layer2, encoder.layer3, encoder.layer4))
         channels = [settings.width, 64, 64, 128, 256, 512]
         steps = list(zip(channels, channels[1:], strict=False))
         self.enter = unet.DoubleConv(3, settings.width, settings.norm, settings.slope)
@@ -136,8 +135,9 @@ def resnet18_imagenet(settings: Settings, classes: int) -> ResNetUNet:
     try:
         weights = IMAGENET.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
-        raise UNetError(f"ImageNet's weights cannot be downloaded ({error}): put {IMAGENET.url} into "
-                        "hub/checkpoints of torch's cache") from error  # fmt: skip
+        raise UNetError(
+            f"ImageNet's weights cannot be downloaded ({error}): put {IMAGENET.url} into torch's hub/checkpoints"
+        ) from error
     return ResNetUNet(settings, classes, weights)
 
 

@@ -38,7 +38,7 @@ class BatchSampler(Sampler[np.ndarray]):
 
 
 class Samples(Dataset[Batch]):
-    """Whole batches on the device: sample numbers int64[B] -> images uint8[b,S,T,3], labels uint8[b,S,T], all B numbers.
+    """Whole batches on the device: numbers int64[B] -> images uint8[b,S,T,3], labels uint8[b,S,T], all the numbers.
 
     Each rank takes its share of every batch, b = B / ranks. A rank for which none is left takes part with the first
     image, its label all void.

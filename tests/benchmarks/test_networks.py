@@ -59,8 +59,9 @@ def encoder_weights(model):
 # --- the networks
 
 
-@pytest.mark.parametrize(("builder", "changes"), [(networks.residual, {}), (networks.ResNetUNet, {}),
-                                                  (networks.ours, dict(width=8))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("builder", "changes"), [(networks.residual, {}), (networks.ResNetUNet, {}), (networks.ours, dict(width=8))]
+)
 def test_logits_of_the_input_s_size_and_a_gradient_for_every_parameter(builder, changes):
     model = builder(settings(**changes), 11)
     x = torch.randn(2, 3, 32, 96)
@@ -130,8 +131,9 @@ def test_the_encoder_is_torchvision_s_without_its_classifier():
     theirs.layer4.register_forward_hook(lambda *call: seen.append(call[2]))
     with torch.no_grad():
         theirs.eval()(x)
-        assert torch.equal(model.downs.eval()[4](model.downs[3](model.downs[2](model.downs[1](model.downs[0](x))))),
-                           seen[0])  # fmt: skip
+        assert torch.equal(
+            model.downs.eval()[4](model.downs[3](model.downs[2](model.downs[1](model.downs[0](x))))), seen[0]
+        )
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.5, 0.25), (0.0, 1.0)])
