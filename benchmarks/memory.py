@@ -7,8 +7,6 @@ Memory-mapped pages that were touched count as resident, so RssAnon is what is j
 """
 
 import os
-import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.recipes import RESULTS, machine
-from helpers import preprocess
-from helpers.core import files
+from benchmarks.common import RESULTS, machine, report
+from helpers.preprocess import Arrays
 from helpers.settings import make_settings
 from helpers.trainer import Trainer
 
@@ -30,20 +27,26 @@ SIDE = 64
 
 def anonymous() -> float:
     """RssAnon of this process, MiB."""
-    return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) / 1024
 
 
-def make_arrays(folder: Path, count: int) -> preprocess.Arrays:
-    """Memory-mapped images and labels without a zero."""
+def make_array(path: Path, shape: tuple[int, ...], high: int) -> np.ndarray:
+    """uint8 numbers from 1 to below `high` in a file, a thousand rows at a time; memory-mapped."""
+    rng = np.random.default_rng(0)
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    for start in range(0, shape[0], 1000):
+        array[start : start + 1000] = rng.integers(1, high, (min(1000, shape[0] - start), *shape[1:]), np.uint8)
+    array.flush()
+    return np.load(path, mmap_mode="r")
+
+
+def make_arrays(folder: Path, count: int) -> Arrays:
+    """Images and labels without a zero."""
     folder.mkdir(parents=True, exist_ok=True)
-    rng, parts = np.random.default_rng(0), []
-    for name, shape, high in (("images", (count, SIDE, SIDE, 3), 256), ("labels", (count, SIDE, SIDE), 11)):
-        array = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
-        for start in range(0, count, 1000):
-            array[start : start + 1000] = rng.integers(1, high, (min(1000, count - start), *shape[1:]), np.uint8)
-        array.flush()
-        parts.append(np.load(folder / f"{name}.npy", mmap_mode="r"))
-    return preprocess.Arrays(*parts, [str(i) for i in range(count)], f"{count}")
+    images = make_array(folder / "images.npy", (count, SIDE, SIDE, 3), 256)
+    labels = make_array(folder / "labels.npy", (count, SIDE, SIDE), 11)
+    return Arrays(images, labels, [str(i) for i in range(count)], f"{count}")
 
 
 def measure(count: int) -> None:
@@ -51,15 +54,7 @@ def measure(count: int) -> None:
     home = Path(os.environ["UNET_HOME"])
     train, val = make_arrays(home / f"train{count}", count), make_arrays(home / f"val{count}", 8)
     settings = make_settings("helen", "tuned", "smoke", size=SIDE, width=4, depth=2, batch=32, epochs=1)
-    seen = np.zeros(count, bool)
     trainer = Trainer(settings, {"train": train, "val": val}, f"memory-{count}", "cpu")
-    prepare = trainer._prepare
-
-    def noting(images, labels, numbers, epoch):
-        seen[numbers] = True
-        return prepare(images, labels, numbers, epoch)
-
-    trainer._prepare = noting
     peak, done = [anonymous()], threading.Event()
 
     def watch() -> None:
@@ -71,7 +66,7 @@ def measure(count: int) -> None:
     trainer.fit(1)
     took = time.perf_counter() - began
     done.set()
-    assert seen.all(), "not every row was visited"
+    assert trainer.step == -(-count // settings.batch), "not every row was visited"
     print(f"RESULT {peak[0]:.1f} {took:.2f}")
 
 
@@ -80,25 +75,23 @@ def main() -> None:
     if len(sys.argv) > 1:
         measure(int(sys.argv[1]))
         return
-    home, lines, found = tempfile.mkdtemp(prefix="memory"), [machine()], {}
-    try:
+    lines, found = [machine()], []
+    with tempfile.TemporaryDirectory(prefix="memory") as home:
         for count in SIZES:
             command = [sys.executable, "-m", "benchmarks.memory", str(count)]
-            done = subprocess.run(
-                command, env=os.environ | {"UNET_HOME": home}, capture_output=True, text=True, check=True
+            environment = os.environ | {"UNET_HOME": home}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            peak, took = map(float, done.stdout.rsplit("RESULT", 1)[1].split())
+            found.append((peak, took))
+            per_image = took / count * 1e3
+            lines.append(
+                f"{count} samples of {SIDE} px: at most {peak:.0f} MiB anonymous, {took:.1f} s an epoch "
+                f"({per_image:.3f} ms an image)"
             )
-            peak, took = map(float, re.search(r"RESULT (\S+) (\S+)", done.stdout).groups())
-            found[count] = (peak, took)
-            lines.append(f"{count} samples of {SIDE} px: at most {peak:.0f} MiB anonymous, {took:.1f} s an epoch "
-                         f"({took / count * 1e3:.3f} ms an image)")  # fmt: skip
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-    (small, quick), (large, long) = found.values()
-    lines.append(
-        f"{SIZES[1] // SIZES[0]} times the samples: {large - small:+.0f} MiB, {long / quick:.1f} times the time"
-    )
-    files.write_atomic(RESULTS / "memory.txt", ("\n".join(lines) + "\n").encode())
-    print(*lines, sep="\n")
+    (small, quick), (large, long) = found
+    times = SIZES[1] // SIZES[0]
+    lines.append(f"{times} times the samples: {large - small:+.0f} MiB, {long / quick:.1f} times the time")
+    report(RESULTS / "memory.txt", lines)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 """Other networks by the same recipe in the same seconds: width against resolution, residual blocks, torchvision.
 
     RELEASE=faces python -m helpers prepare --dataset helen --scale demo
-    python -m benchmarks.accuracy clock helen          # the seconds of the seed's way, which everyone gets
+    python -m benchmarks.accuracy clock helen          # the seconds of the original way, which everyone gets
     python -m benchmarks.networks clock helen          # seconds an epoch of each network; with nothing else running
     python -m benchmarks.networks run helen NAME SEED  # a network and a seed; --share 0.5: in half the seconds
     python -m benchmarks.networks table                # results/networks.txt of all rows
 
 Works on what notebook 01 prepared under UNET_HOME, by the recipe `tuned` at scale `demo`, in so many epochs as fit into
-the seed's time. An epoch is its steps and its validation: building a network and its arrays, writing checkpoints and
-scoring are not counted, for any of them. What is scored are the averaged weights after the last epoch, since a
-checkpoint of another network than ours cannot be read back by predict.load. Every run is a row of results/networks.csv;
-a row that is there is not run again. Nothing in helpers/ imports this.
+the original way's time. An epoch is its steps and its validation: building a network and its arrays, writing
+checkpoints and scoring are not counted, for any of them. What is scored are the averaged weights after the last epoch,
+since a checkpoint of another network than ours cannot be read back by predict.load. Every run is a row of
+results/networks.csv; a row that is there is not run again. Nothing in helpers/ imports this.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
 from benchmarks import accuracy, yardsticks
-from benchmarks.recipes import RESULTS, machine
+from benchmarks.common import RESULTS, Steps, machine, report, score_test_photos
 from helpers import metrics, predict, preprocess, unet
 from helpers.augment import to_float
-from helpers.core import env, files
+from helpers.core import env, files, hardware
 from helpers.core.errors import UNetError
 from helpers.core.registry import load_dataset
 from helpers.settings import Settings, make_settings
@@ -59,7 +59,9 @@ class Residual(nn.Module):
         super().__init__()
         *body, self.last = block.layers
         self.body = nn.Sequential(*body)
-        cin, cout = body[0].in_channels, body[0].out_channels
+        first = body[0]
+        assert isinstance(first, nn.Conv2d)
+        cin, cout = first.in_channels, first.out_channels
         self.past = nn.Sequential(nn.Conv2d(cin, cout, 1, bias=False), nn.BatchNorm2d(cout))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,14 +71,18 @@ class Residual(nn.Module):
 def residual(settings: Settings, classes: int) -> unet.UNet:
     """Our U-Net, each of its double convolutions a residual block."""
     model = ours(settings, classes)
-    model.enter = Residual(model.enter)
-    for block in (*model.downs, *model.ups):
-        block.conv = Residual(block.conv)
+    for block in (model, *model.downs, *model.ups):
+        for name, layer in list(block.named_children()):
+            if isinstance(layer, unet.DoubleConv):
+                block.add_module(name, Residual(layer))
     return model
 
 
 class ToImageNet(nn.Module):
     """f32[B,3,H,W], (photo / 255 - mean) / std by the settings -> the same photo by ImageNet's mean and deviation."""
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, settings: Settings):
         super().__init__()
@@ -102,15 +108,15 @@ class ResNetUNet(nn.Module):
         if weights:
             encoder.load_state_dict(weights)
         self.convert = ToImageNet(settings) if weights else nn.Identity()
-        self.downs = nn.ModuleList((
-            nn.Sequential(encoder.conv1, encoder.bn1, encoder.relu), nn.Sequential(encoder.maxpool, encoder.layer1),
-            encoder.layer2, encoder.layer3, encoder.layer4,
-        ))  # fmt: skip
-        how = dict(norm=settings.norm, slope=settings.slope)
+        first = nn.Sequential(encoder.conv1, encoder.bn1, encoder.relu)
+        second = nn.Sequential(encoder.maxpool, encoder.layer1)
+        self.downs = nn.ModuleList((first, second, encoder.layer2, encoder.layer3, encoder.layer4))
         channels = [settings.width, 64, 64, 128, 256, 512]
         steps = list(zip(channels, channels[1:], strict=False))
-        self.enter = unet.DoubleConv(3, settings.width, **how)
-        self.ups = nn.ModuleList(unet.Up(deep, wide, up=settings.up, **how) for wide, deep in reversed(steps))
+        self.enter = unet.DoubleConv(3, settings.width, settings.norm, settings.slope)
+        self.ups = nn.ModuleList(
+            unet.Up(deep, wide, settings.norm, settings.slope, settings.up) for wide, deep in reversed(steps)
+        )
         self.out = nn.Conv2d(settings.width, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,8 +135,9 @@ def resnet18_imagenet(settings: Settings, classes: int) -> ResNetUNet:
     try:
         weights = IMAGENET.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
-        raise UNetError(f"ImageNet's weights cannot be downloaded ({error}): put {IMAGENET.url} into "
-                        "hub/checkpoints of torch's cache") from error  # fmt: skip
+        raise UNetError(
+            f"ImageNet's weights cannot be downloaded ({error}): put {IMAGENET.url} into torch's hub/checkpoints"
+        ) from error
     return ResNetUNet(settings, classes, weights)
 
 
@@ -169,18 +176,12 @@ def missing(dataset: str, name: str) -> str:
 @contextlib.contextmanager
 def put_in(builder: Builder) -> Iterator[None]:
     """Within, a Stepper and so a Trainer gets the builder's network: they ask for unet.build by that name."""
-    kept, unet.build = unet.build, builder
+    kept = unet.build
+    setattr(unet, "build", builder)  # noqa: B010 - not a UNet, which an assignment would have to be
     try:
         yield
     finally:
         unet.build = kept
-
-
-def trainer_of(settings: Settings, builder: Builder, run: str) -> Trainer:
-    """A Trainer of the builder's network on the arrays of 02, which are built where they are missing."""
-    arrays = preprocess.open_arrays(settings.dataset, settings.shape)
-    with put_in(builder):
-        return Trainer(settings, arrays, run)
 
 
 # --- the clock ------------------------------------------------------------------------------------------------------
@@ -190,16 +191,11 @@ class Racer:
     """A variant on the clock: all that an epoch does, a batch at a time."""
 
     def __init__(self, settings: Settings, builder: Builder):
-        self.settings, self.trainer = settings, trainer_of(settings, builder, "networks-clock")  # which writes nothing
-        self.arrays, self.stepper = self.trainer.arrays, self.trainer.stepper
-        self.train, self.val = self.batches("train"), self.batches("val")
+        self.settings, self.arrays = settings, preprocess.open_arrays(settings.dataset, settings.shape)
+        with put_in(builder):
+            self.steps = Steps(settings, self.arrays, hardware.pick_device())
+        self.train, self.val = self.steps.batches("train"), self.steps.batches("val")
         self.kinds = ("whole", "half", "look") if settings.half_size_fraction else ("whole", "look")
-
-    def batches(self, split: str) -> Iterator[tuple]:
-        """The batches of a split again and again, on the device: images, labels, numbers."""
-        while True:
-            for images, labels, numbers in preprocess.loader(self.arrays[split], self.settings.batch):
-                yield images.to(self.stepper.device), labels.to(self.stepper.device), numbers
 
     def measure(self, kind: str) -> float:
         """Seconds of one training step on whole photos or on those of half the size, or of one look at validation."""
@@ -207,22 +203,15 @@ class Racer:
         if kind == "look":
             self.look()
         else:
-            self.step(self.settings.epochs if kind == "whole" else 0)  # the last epochs are whole, the first half
+            self.steps.step(next(self.train), half=kind == "half").item()  # waits for the device
         return time.perf_counter() - began
-
-    def step(self, epoch: int) -> None:
-        """One training step, as in that epoch."""
-        images, labels, numbers = next(self.train)
-        loss = self.stepper.backward(*self.trainer._prepare(images, labels, numbers, epoch))
-        self.stepper.update(loss, self.settings.lr, len(numbers))
-        self.stepper.read()  # waits for the device
 
     @torch.no_grad()
     def look(self) -> None:
         """One batch of validation."""
         images, labels, _ = next(self.val)
-        found = self.stepper.network(to_float(images, self.settings.mean, self.settings.std)).argmax(1)
-        metrics.confusion(found.cpu(), labels.cpu(), len(self.trainer.dataset.classes))
+        logits = self.steps.stepper.network(to_float(images, self.settings.mean, self.settings.std))
+        metrics.confusion(logits.argmax(1).cpu(), labels.cpu(), logits.shape[1])
 
     def epoch(self, seconds: dict[str, float]) -> float:
         """Seconds by kind -> of an epoch: the mean of those at half size and whole ones."""
@@ -234,13 +223,15 @@ class Racer:
 
 def clock(dataset: str) -> dict[str, dict]:
     """Parameters, multiply-adds an image and seconds an epoch of each variant that can be built here; kept."""
-    racers = {}
+    racers: dict[str, Racer] = {}
     for name, (_, builder) in VARIANTS.items():
         if why := missing(dataset, name):
             print(f"{name} is left out: {why}")
         else:
             racers[name] = Racer(settings_of(dataset, name, 0), builder)
-    taken = {name: {kind: [] for kind in racer.kinds} for name, racer in racers.items()}
+    taken: dict[str, dict[str, list[float]]] = {
+        name: {kind: [] for kind in racer.kinds} for name, racer in racers.items()
+    }
     for _ in range(TURNS):  # A B C A B C
         for name, racer in racers.items():
             for kind in racer.kinds:
@@ -248,7 +239,7 @@ def clock(dataset: str) -> dict[str, dict]:
                 taken[name][kind] += [racer.measure(kind) for _ in range(STEPS)]
     networks = {}
     for name, racer in racers.items():
-        parameters, multiply_adds = yardsticks.describe(racer.stepper.model, racer.settings.shape)
+        parameters, multiply_adds = yardsticks.describe(racer.steps.stepper.model, racer.settings.shape)
         seconds = racer.epoch({kind: float(np.median(times)) for kind, times in taken[name].items()})
         networks[name] = {"parameters": parameters, "multiply_adds": multiply_adds, "seconds": seconds}
     known = read_clock() | {dataset: {"machine": machine(), "networks": networks}}
@@ -262,12 +253,12 @@ def read_clock() -> dict:
 
 
 def seconds_for(dataset: str, share: float) -> float:
-    """What every network gets: `share` of the seconds of the seed's way."""
-    return share * accuracy.SEED_EPOCHS[dataset] * accuracy.read_clock()[dataset]["seed"]
+    """What every network gets: `share` of the seconds of the original way."""
+    return share * accuracy.ORIGINAL_EPOCHS[dataset] * accuracy.read_clock()[dataset]["original"]
 
 
 def epochs_for(dataset: str, name: str, share: float) -> int:
-    """How many epochs of a variant fit into `share` of the seed's time."""
+    """How many epochs of a variant fit into `share` of the original way's time."""
     known = read_clock().get(dataset, {"networks": {}})["networks"].get(name)
     if known is None:
         sys.exit(f"{name} has no clock: python -m benchmarks.networks clock {dataset}, with nothing else running")
@@ -283,7 +274,10 @@ def epochs_for(dataset: str, name: str, share: float) -> int:
 def train(dataset: str, name: str, seed: int, share: float) -> tuple[predict.Segmenter, int]:
     """A variant's averaged weights after its last epoch, and its epochs."""
     settings = settings_of(dataset, name, seed).replace(epochs=epochs_for(dataset, name, share))
-    trainer = trainer_of(settings, VARIANTS[name][1], f"networks-{name}-{seed}-{share}").fit(settings.epochs)
+    arrays = preprocess.open_arrays(dataset, settings.shape)
+    with put_in(VARIANTS[name][1]):
+        trainer = Trainer(settings, arrays, f"networks-{name}-{seed}-{share}")
+    trainer.fit(settings.epochs)
     if trainer.epoch < settings.epochs:
         sys.exit("interrupted: run it again to go on")
     return predict.Segmenter(trainer.network, settings), settings.epochs
@@ -298,27 +292,27 @@ def run(dataset: str, name: str, seed: int, share: float) -> None:
         print(f"{name} is left out: {why}")
         return
     segmenter, epochs = train(dataset, name, seed, share)
-    scores = accuracy.score(segmenter, env.home() / "networks" / f"{dataset}-{name}-{seed}-{share}")
+    scores = score_test_photos(segmenter, env.home() / "networks" / f"{dataset}-{name}-{seed}-{share}")
     accuracy.add_row(ROWS, key | {"epochs": epochs, "machine": machine()} | {k: f"{v:.4f}" for k, v in scores.items()})
-    told = (f"{score} {scores[score]:.4f}" for score in (load_dataset(dataset).primary_metric, "mean of parts"))
-    print(*key.values(), f"{epochs} epochs:", *told, flush=True)
+    shown = (f"{score} {scores[score]:.4f}" for score in (load_dataset(dataset).primary_metric, "small classes"))
+    print(*key.values(), f"{epochs} epochs:", *shown, flush=True)
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
 
 
-def table() -> str:
+def table() -> list[str]:
     """A line a variant and share: its size, its speed, and mean and spread over the seeds of its scores."""
-    lines = []
+    lines: list[str] = []
     for dataset, known in read_clock().items():
         rows = [row for row in accuracy.read_rows(ROWS) if row["dataset"] == dataset]
         primary_metric = load_dataset(dataset).primary_metric
         lines += [
             f"{dataset}, recipe tuned: epochs that fit into share x {seconds_for(dataset, 1):.0f} s, the time of the "
-            "seed's way; building, checkpoints and scoring are not counted",
+            "original way; building, checkpoints and scoring are not counted",
             f"clock: {known['machine']}",
             f"{'network':18} {'px':>4} {'M params':>9} {'G mult-adds':>12} {'s/epoch':>8}  share epochs seeds  "
-            f"{primary_metric:7} mean of parts",
+            f"{primary_metric:7} small classes",
         ]
         for name in VARIANTS:
             if name not in known["networks"]:
@@ -328,7 +322,7 @@ def table() -> str:
             for share in sorted({row["share"] for row in mine}) or [""]:
                 scored = [row for row in mine if row["share"] == share]
                 lines.append(f"{facts(dataset, name, known['networks'][name])}  {results(scored, primary_metric)}")
-    return "\n".join(lines)
+    return lines
 
 
 def facts(dataset: str, name: str, known: dict) -> str:
@@ -342,7 +336,7 @@ def results(rows: list[dict], primary_metric: str) -> str:
     """Scores of the rows of one variant and share."""
     if not rows:
         return "not run yet"
-    scores = (primary_metric, "mean of parts")
+    scores = (primary_metric, "small classes")
     cells = "  ".join(f"{accuracy.mean(rows, s):.4f}{accuracy.spread(rows, s)}" for s in scores)
     return f"{rows[0]['share']:>5} {rows[0]['epochs']:>6} {len(rows):5}  {cells}"
 
@@ -357,16 +351,14 @@ def main(arguments: list[str] | None = None) -> None:
         command.add_argument("dataset", choices=DATASETS)
     running.add_argument("name", choices=list(VARIANTS))
     running.add_argument("seed", type=int)
-    running.add_argument("--share", type=float, default=1.0, help="of the seed's time")
+    running.add_argument("--share", type=float, default=1.0, help="of the original way's time")
     options = parser.parse_args(arguments)
     if options.what == "clock":
         print(json.dumps(clock(options.dataset), indent=1))
     elif options.what == "run":
         run(options.dataset, options.name, options.seed, options.share)
     else:
-        text = f"{machine()}\n{table()}\n"
-        files.write_atomic(RESULTS / "networks.txt", text.encode())
-        print(text)
+        report(RESULTS / "networks.txt", [machine(), *table()])
 
 
 if __name__ == "__main__":

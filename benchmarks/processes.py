@@ -1,10 +1,10 @@
-"""Two processes against one on the same whole batches: losses, scores, speed; with and without batch norm.
+"""Two ranks against one on the same whole batches: losses, scores, speed; with and without batch norm.
 
     RELEASE=faces python -m helpers prepare --dataset helen --scale demo
     python -m benchmarks.processes                     # results/processes.txt; with nothing else running
 
-Without a norm both compute the same numbers, up to rounding. With batch norm on CPUs each process normalises its own
-share of the batch, which is another training: this measures how far it goes off, beside another seed of one process.
+Without a norm both compute the same numbers, up to rounding. With batch norm on CPUs each rank normalises its own share
+of the batch, which is another training: this measures how far it goes off, beside another random seed of one process.
 On GPUs SyncBatchNorm takes the whole batch. Works on what notebook 01 prepared under UNET_HOME.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.recipes import RESULTS, machine
+from benchmarks.common import RESULTS, machine, report
 from helpers import preprocess, trainer
 from helpers.core import distributed, env, files
 from helpers.settings import make_settings
@@ -39,11 +39,11 @@ def run_name(name: str, count: int, seed: int) -> str:
 
 def train(name: str, seed: int) -> dict:
     """A short training, alone or as one of several processes: loss of each of the first steps, last score, images/s."""
-    trainer.CHECK = 1
+    trainer.TRACE_EVERY = 1
     settings = make_settings(DATASET, "tuned", "demo", seed=seed, epochs=EPOCHS, **CASES[name])
     arrays = preprocess.open_arrays(DATASET, settings.shape)
     one = trainer.Trainer(settings, arrays, run_name(name, distributed.world_size(), seed)).fit(EPOCHS)
-    last = one.rows[-1]
+    last = one.history[-1]
     score = last[one.dataset.column(one.dataset.primary_metric)]
     return {"losses": [loss for _, loss, _ in one.trace[:STEPS]], "score": score, "speed": last["images_per_s"]}
 
@@ -101,9 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"{'':20} {'losses, one against two':29} {'':9} {'score':26} images/s",
         " ".join([f"{'':20}", *(f"{h:>9}" for h in heads[:4]), *(f"{h:>8}" for h in heads[4:])]),
     ]
-    text = "\n".join(lines + [line(name) for name in CASES]) + "\n"
-    files.write_atomic(RESULTS / "processes.txt", text.encode())
-    print(text)
+    report(RESULTS / "processes.txt", lines + [line(name) for name in CASES])
 
 
 if __name__ == "__main__":

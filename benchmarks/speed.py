@@ -1,4 +1,4 @@
-"""Feeding, stepping and whole epochs on the CPU, ours beside the write-up's way and the plain loop, in turns.
+"""Feeding, stepping and whole epochs on the CPU, ours beside the original way and the plain loop, in turns.
 
     python -m benchmarks.speed            # about ten minutes on two cores, with nothing else running
 
@@ -6,14 +6,13 @@ Draws 96 photographs of 1000 x 800 px. Both sides of a pair end at the same poin
 and are compared by medians. Writes results/speed.txt.
 """
 
+import contextlib
 import functools
 import os
-import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -21,20 +20,22 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks import yardsticks
-from benchmarks.recipes import RESULTS, machine
-from helpers import catalog, predict, preprocess
+from benchmarks.common import RESULTS, machine, report
+from helpers import batches, catalog, predict, preprocess
 from helpers.augment import Augment, to_float, to_ids
 from helpers.core import env, files, hardware, masks
+from helpers.core.errors import UNetError
 from helpers.settings import Settings, make_settings
 from helpers.synthetic import faces
-from helpers.trainer import Trainer
-from helpers.training import stepper
+from helpers.trainer import Trainer, train_step
+from helpers.training.stepper import Stepper
+from helpers.unet import UNet
 
 PHOTOS, CLASSES = 96, 11
 CPU = torch.device("cpu")
-LIKE = dict(
-    batch=4, half_size_fraction=0.0, optimizer="adamw", augment=0.0
-)  # the yardsticks' batch, whole photos, steps like theirs
+# as the yardsticks: their batch, whole photos, steps like theirs
+LIKE: dict = dict(batch=4, half_size_fraction=0.0, optimizer="adamw", augment=0.0)
+Ways = Mapping[str, Callable[[], object]]
 
 
 def prepare() -> None:
@@ -56,7 +57,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def in_turns(ways: dict[str, Callable[[], object]], turns: int = 3) -> dict[str, float]:
+def in_turns(ways: Ways, turns: int = 3) -> dict[str, float]:
     """Median seconds of each way, A B A B; one round before that does not count."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(turns + 1):
@@ -67,97 +68,116 @@ def in_turns(ways: dict[str, Callable[[], object]], turns: int = 3) -> dict[str,
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def feeding(lines: list[str]) -> None:
-    """Photographs -> f32[B,3,256,256] and the loss's targets; a cold build against an epoch of the seed's feeding."""
-    settings = make_settings("helen", "original", "full")
+def feeding() -> list[str]:
+    """Photographs -> f32[B,3,256,256] and the loss's targets; a cold build against an epoch of the original feeding."""
+    settings, cores = make_settings("helen", "original", "full"), hardware.cores()
     pairs = preprocess.pairs("helen", "train")
 
-    def seeds_way(workers: int) -> None:
+    def original(workers: int) -> None:
         for _ in yardsticks.loader(pairs, settings, CLASSES, workers):
             pass
 
     builds = [seconds(lambda: preprocess.build("helen", "train", 256)) for _ in range(3)]
-    arrays = preprocess.read_arrays("helen", "train", 256)
+    arrays = preprocess.open_arrays("helen", 256)["train"]
 
     def ours() -> None:
         for _ in range(10):  # ten epochs: one is too short to time
-            for images, labels, _ in preprocess.loader(arrays, settings.batch, 0):
-                to_float(images, 0, 1), to_ids(labels)
+            for images, labels, _ in batches.loader(arrays, settings.batch, 0):
+                to_float(images, 0, 1)
+                to_ids(labels)
 
-    torch.set_num_threads(1)  # on one core, as the write-up's way has it
-    one_core = in_turns({"seed": lambda: seeds_way(0), "ours": ours})
-    torch.set_num_threads(hardware.cores())
-    per_image = {name: t / PHOTOS / (10 if name == "ours" else 1) * 1e3 for name, t in one_core.items()}
-    ratio = per_image["seed"] / per_image["ours"]
-    lines.append(f"feeding, 1000 x 800 -> 256 px, one core, warm: seed's way {per_image['seed']:.2f} ms an image and "
-                 f"epoch, ours {per_image['ours']:.3f} ms: {ratio:.0f} times as fast")  # fmt: skip
-    worked = statistics.median(seconds(lambda: seeds_way(hardware.cores())) for _ in range(3))
-    lines.append(f"cold build of the arrays, {hardware.cores()} cores: {statistics.median(builds) / PHOTOS * 1e3:.2f} ms an "
-                 f"image; an epoch of the seed's feeding in {hardware.cores()} worker processes "
-                 f"{worked / PHOTOS * 1e3:.2f} ms an image (processes started)")  # fmt: skip
+    torch.set_num_threads(1)  # on one core, as the original way has it
+    one_core = in_turns({"original": lambda: original(0), "ours": ours})
+    torch.set_num_threads(cores)
+    theirs, mine = one_core["original"] / PHOTOS * 1e3, one_core["ours"] / PHOTOS / 10 * 1e3
+    worked = statistics.median(seconds(lambda: original(cores)) for _ in range(3)) / PHOTOS * 1e3
+    built = statistics.median(builds) / PHOTOS * 1e3
+    return [
+        f"feeding, 1000 x 800 -> 256 px, one core, warm: original way {theirs:.2f} ms an image and epoch, ours "
+        f"{mine:.3f} ms: {theirs / mine:.0f} times as fast",
+        f"cold build of the arrays, {cores} cores: {built:.2f} ms an image; an epoch of the original feeding in "
+        f"{cores} worker processes {worked:.2f} ms an image (processes started)",
+    ]
 
 
-def stepping_alone(lines: list[str]) -> None:
-    """The bare step on ready tensors at 128 px, width 16, batch 4: ours, the plain loop's, the seed's way's."""
+def stepping_alone() -> list[str]:
+    """The bare step on ready tensors at 128 px, width 16, batch 4: ours, the plain loop's, the original way's."""
     settings = make_settings("helen", "tuned", "demo", **LIKE)
     x = torch.randn(settings.batch, 3, *settings.shape)
     ids = torch.randint(0, CLASSES, (settings.batch, *settings.shape))
     one_hot = torch.stack([yardsticks.one_hot(label, CLASSES) for label in ids])
     plain = yardsticks.plain_loop(yardsticks.network(settings, CLASSES), CPU)
-    seed = yardsticks.seed_way(yardsticks.network(settings, CLASSES), 4, CPU)
-    ours, muon = (stepper.Stepper(settings.replace(optimizer=name), CLASSES, CPU) for name in ("adamw", "muon"))
+    original = yardsticks.original_way(yardsticks.network(settings, CLASSES), 4, CPU)
+    ours, muon = (Stepper(settings.replace(optimizer=name), CLASSES, CPU) for name in ("adamw", "muon"))
 
-    def many(step: Callable[[], object]) -> None:
-        for _ in range(20):
-            step()
+    def many(step: Callable[[], object]) -> Callable[[], object]:
+        return lambda: [step() for _ in range(20)]
 
-    def step_of(one: stepper.Stepper) -> Callable[[], object]:
-        return lambda: one.update(one.backward(x, ids), 1e-3, settings.batch)
+    def step_of(one: Stepper) -> Callable[[], object]:
+        return lambda: train_step(one, x, ids, 1e-3)
 
     ways = {
-        "ours": step_of(ours), "ours with Muon": step_of(muon), "plain loop": lambda: plain.step(x, ids),
-        "seed's way": lambda: seed.step(x, one_hot),
-    }  # fmt: skip
-    found = in_turns({name: functools.partial(many, step) for name, step in ways.items()})
+        "ours": many(step_of(ours)),
+        "ours with Muon": many(step_of(muon)),
+        "plain loop": many(lambda: plain.step(x, ids)),
+        "original way": many(lambda: original.step(x, one_hot)),
+    }
+    found = in_turns(ways)
     times = ", ".join(f"{name} {t / 20 * 1e3:.1f} ms" for name, t in found.items())
-    lines.append(f"bare step, 128 px, width 16, batch 4, {torch.get_num_threads()} threads: {times}; ours is "
-                 f"{found['plain loop'] / found['ours']:.2f} times as fast as the plain loop's (with Dice, clipping, "
-                 "averaged weights and the check for finite numbers, which that has not)")  # fmt: skip
-    one = Augment(catalog.HELEN.flip_pairs, 0.5, 0.25, 0)
+    augment = Augment(catalog.HELEN.flip_pairs, 0.5, 0.25, 0)
     images = torch.randint(0, 256, (settings.batch, *settings.shape, 3), dtype=torch.uint8)
     labels = ids.to(torch.uint8)
-    changing = in_turns({"augment": lambda: [one(images, labels, np.arange(4), e) for e in range(20)]})
-    lines.append(f"augmentation of such a batch: {changing['augment'] / 20 * 1e3:.1f} ms")
+    changing = in_turns({"augment": many(lambda: augment(images, labels, np.arange(4), 0))})["augment"]
+    return [
+        f"bare step, 128 px, width 16, batch 4, {torch.get_num_threads()} threads: {times}; ours is "
+        f"{found['plain loop'] / found['ours']:.2f} times as fast as the plain loop's (with Dice, clipping and "
+        "averaged weights, which that has not)",
+        f"augmentation of such a batch: {changing / 20 * 1e3:.1f} ms",
+    ]
 
 
-def bare(settings: Settings, arrays: dict[str, preprocess.Arrays], run: str) -> Callable[[], object]:
-    """An epoch of our training as a call; it neither saves nor validates, as no yardstick does."""
-    one = Trainer(settings, arrays, run, "cpu")
-    one.validate = lambda network: dict.fromkeys((*one.dataset.rows, "mean_iou", "accuracy"), 0.0)
-    one.save = lambda *rest: None
-    return lambda: one.fit(one.epoch + 1)
+class Bare(Trainer):
+    """Our training without what no yardstick does: it neither validates nor saves."""
+
+    def validate(self, network: UNet | None = None) -> dict[str, float]:
+        return dict.fromkeys((*self.dataset.rows, "mean_iou", "accuracy"), 0.0)
+
+    def save(self, best: bool = False, rotate: bool = True) -> None:
+        pass
 
 
-def epochs(lines: list[str]) -> None:
-    """A whole training epoch from the photographs, feeding and step: the seed's way, the plain loop, ours."""
-    settings = make_settings("helen", "tuned", "demo", **LIKE)
-    pairs, arrays = preprocess.pairs("helen", "train"), preprocess.open_arrays("helen", settings.shape)
-    seed_settings = make_settings("helen", "original", "demo")
-    seed = yardsticks.seed_way(yardsticks.network(seed_settings, CLASSES), 100, CPU)
+def epoch_of(settings: Settings, run: str) -> Callable[[], object]:
+    """An epoch of our training as a call."""
+    trainer = Bare(settings, preprocess.open_arrays("helen", settings.shape), run, "cpu")
+    return lambda: trainer.fit(trainer.epoch + 1)
+
+
+def epochs() -> list[str]:
+    """A whole training epoch from the photographs, feeding and step: the original way, the plain loop, ours."""
+    settings = make_settings("helen", "tuned", "demo", **LIKE).replace(epochs=1000)
+    original_settings, pairs = make_settings("helen", "original", "demo"), preprocess.pairs("helen", "train")
+    original = yardsticks.original_way(yardsticks.network(original_settings, CLASSES), 100, CPU)
     plain = yardsticks.plain_loop(yardsticks.network(settings, CLASSES), CPU)
-    feeds = yardsticks.loader(pairs, seed_settings, CLASSES), yardsticks.loader(pairs, settings)
-    kinds = {"ours": {}, "at half size": dict(half_size_fraction=0.9), "with Muon": dict(optimizer="muon"),
-             "with random changes": dict(augment=0.25)}  # fmt: skip
-    ways = {"seed's way": lambda: seed.epoch(feeds[0]), "plain loop": lambda: plain.epoch(feeds[1])}
-    ways |= {name: bare(settings.replace(epochs=1000, **more), arrays, name) for name, more in kinds.items()}
-    found, names = in_turns(ways), list(ways)
+    original_feed = yardsticks.loader(pairs, original_settings, CLASSES)
+    plain_feed = yardsticks.loader(pairs, settings)
+    ways = {
+        "original way": lambda: original.epoch(original_feed),
+        "plain loop": lambda: plain.epoch(plain_feed),
+        "ours": epoch_of(settings, "ours"),
+        "at half size": epoch_of(settings.replace(half_size_fraction=0.9), "half"),
+        "with Muon": epoch_of(settings.replace(optimizer="muon"), "muon"),
+        "with random changes": epoch_of(settings.replace(augment=0.25), "changes"),
+    }
+    found = in_turns(ways)
     rates = ", ".join(f"{name} {PHOTOS / t:.1f}" for name, t in found.items())
-    lines.append(f"training from 1000 x 800 px photographs at 128 px, width 16, batch 4, images/s: {rates}; ours is "
-                 f"{found[names[0]] / found['ours']:.2f} times the seed's way's, "
-                 f"{found['plain loop'] / found['ours']:.2f} times the plain loop's")  # fmt: skip
+    return [
+        f"training from 1000 x 800 px photographs at 128 px, width 16, batch 4, images/s: {rates}; ours is "
+        f"{found['original way'] / found['ours']:.2f} times the original way's, "
+        f"{found['plain loop'] / found['ours']:.2f} times the plain loop's"
+    ]
 
 
-def predicting(lines: list[str]) -> None:
+def predicting() -> list[str]:
     """Photographs of 1000 x 800 px to label maps of their size, by the network in weights/."""
     segmenter = predict.load(predict.PRETRAINED, "cpu")
     photos = {name: photo for name, photo, _ in preprocess.pairs("helen", "test")}
@@ -170,43 +190,35 @@ def predicting(lines: list[str]) -> None:
             masks.write_label(env.home() / "out" / f"{name}.png", segmenter.predict([files.read_photo(path)])[0])
 
     found = in_turns({"folder": folder, "one by one": one_by_one})
-    lines.append(f"predict, 1000 x 800 px, demo network, images/s from files to files: folder "
-                 f"{len(photos) / found['folder']:.1f}, one by one "
-                 f"{len(photos) / found['one by one']:.1f}")  # fmt: skip
+    rates = ", ".join(f"{name} {len(photos) / t:.1f}" for name, t in found.items())
+    return [f"predict, 1000 x 800 px, demo network, images/s from files to files: {rates}"]
 
 
-def networks(lines: list[str]) -> None:
-    """Parameters and multiply-adds of the networks compared."""
-    full = yardsticks.network(make_settings("helen", "tuned", "full"), CLASSES)
-    for name, model in {"ours, full": full, "segmentation_models_pytorch Unet(resnet34)": smp_or_none()}.items():
-        if model is not None:
-            parameters, operations = yardsticks.describe(model, (256, 256))
-            lines.append(f"{name}: {parameters / 1e6:.2f} M parameters, {operations / 1e9:.1f} G multiply-adds, 256 px")
-
-
-def smp_or_none() -> torch.nn.Module | None:
-    """The package's Unet where it is installed."""
-    try:
-        return yardsticks.smp_unet(CLASSES)
-    except yardsticks.UNetError:
-        return None
+def networks() -> list[str]:
+    """Parameters and multiply-adds of the networks compared, the package's where it is installed."""
+    models: dict[str, torch.nn.Module] = {
+        "ours, full": yardsticks.network(make_settings("helen", "tuned", "full"), CLASSES)
+    }
+    with contextlib.suppress(UNetError):
+        models["segmentation_models_pytorch Unet(resnet34)"] = yardsticks.smp_unet(CLASSES)
+    lines = []
+    for name, model in models.items():
+        parameters, operations = yardsticks.describe(model, (256, 256))
+        lines.append(f"{name}: {parameters / 1e6:.2f} M parameters, {operations / 1e9:.1f} G multiply-adds, 256 px")
+    return lines
 
 
 def main() -> None:
     """All of it, in a home of its own."""
-    home = Path(tempfile.mkdtemp(prefix="speed"))
-    os.environ["UNET_HOME"] = str(home)
     tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)
-    try:
+    with tempfile.TemporaryDirectory(prefix="speed") as home:
+        os.environ["UNET_HOME"] = home
         prepare()
         lines = [machine()]
         for part in (feeding, stepping_alone, epochs, predicting, networks):
-            part(lines)
+            lines += part()
             print(lines[-1], flush=True)
-        files.write_atomic(RESULTS / "speed.txt", ("\n".join(lines) + "\n").encode())
-        print(*lines, sep="\n")
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    report(RESULTS / "speed.txt", lines)
 
 
 if __name__ == "__main__":

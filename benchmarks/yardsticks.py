@@ -1,14 +1,14 @@
-"""Three trainings to measure ours against at equal data: the write-up's, the plain loop, a package's Unet.
+"""Three trainings to measure ours against at equal data: the original report's, the plain loop, a package's Unet.
 
 Nothing in helpers/ imports this. A training is a loader, which decodes the files anew in every epoch, and a Loop:
 
-    the seed's way   loader(pairs, settings, classes)   seed_way(network(settings, classes), epochs, device)
+    the original way   loader(pairs, settings, classes)   original_way(network(settings, classes), epochs, device)
     the plain loop   loader(pairs, settings)            plain_loop(network(settings, classes), device)
     the package      loader(pairs, settings)            plain_loop(smp_unet(classes), device)
 
 then `for _ in range(epochs): loop.epoch(batches)`; or `loop.step(x, target)` on ready tensors, to time the step without
 its feeding. All are float32 in NCHW memory with torch's own Adam. A photo goes in as photo / 255: `predict` takes
-loop.model with settings of mean 0 and std 1, which the `seed` recipes have.
+loop.model with settings of mean 0 and std 1, which the `original` recipes have.
 """
 
 import copy
@@ -74,13 +74,13 @@ class FileSamples(Dataset):
 def loader(
     pairs: list[tuple[str, Path, Path]], settings: Settings, classes: int | None = None, num_workers: int = 0
 ) -> DataLoader:
-    """Shuffled batches of FileSamples in the settings' shape and batch; classes for the seed's way alone."""
+    """Shuffled batches of FileSamples in the settings' shape and batch; classes for the original way alone."""
     return DataLoader(
         FileSamples(pairs, settings.shape, classes),
         settings.batch,
         shuffle=True,
         num_workers=num_workers,
-        pin_memory=torch.cuda.is_available(),  # as Pytorch-UNet's train.py has it; without a card torch would warn
+        pin_memory=torch.cuda.is_available(),  # as Pytorch-UNet's train.py has it; without a GPU torch would warn
         generator=torch.Generator().manual_seed(settings.seed),
     )
 
@@ -90,7 +90,7 @@ def loader(
 
 @dataclass
 class Loop:
-    """Model, loss, optimizer, and what only the seed's way has: a norm to clip at and a schedule by epochs."""
+    """Model, loss, optimizer, and what only the original way has: a norm to clip at and a schedule by epochs."""
 
     model: nn.Module
     loss: Callable[[Tensor, Tensor], Tensor]  # of logits and target -> scalar
@@ -125,32 +125,31 @@ class Loop:
 
 def network(settings: Settings, classes: int) -> unet.UNet:
     """Our network with the first weights that ours starts from, in NCHW memory, float32."""
-    with torch.random.fork_rng(devices=[]):  # as in stepping.Stepper, so that the weights are equal
+    with torch.random.fork_rng(devices=[]):  # as in Stepper, so that the weights are equal
         torch.default_generator.manual_seed(settings.seed)
         return unet.build(settings, classes)
 
 
-# --- 1. the seed's way ----------------------------------------------------------------------------------------------
+# --- 1. the original way ----------------------------------------------------------------------------------------------
 
 
-def seed_dice(logits: Tensor, target: Tensor) -> Tensor:
+def original_dice(logits: Tensor, target: Tensor) -> Tensor:
     """Logits f32[B,C,H,W] and one-hot f32[B,C,H,W] -> sum over images and classes of 1 - pt / (.7 p + .3 t + 1e-7)."""
-    seen = target.sum(
-        1, keepdim=True
-    )  # 0 on void, which the write-up's data has not: mended as losses.dice_original is
-    p = logits.softmax(1) * seen
+    valid = target.sum(1, keepdim=True)  # 0 on void, which the report's data has not: mended as in losses.dice_original
+    p = logits.softmax(1) * valid
     overlap = (p * target).sum((2, 3))
     return (1 - overlap / (0.7 * p.sum((2, 3)) + 0.3 * target.sum((2, 3)) + 1e-7)).sum()
 
 
-def seed_way(model: nn.Module, epochs: int, device: torch.device) -> Loop:
-    """Write-up 001: Dice on one-hot labels, Adam 0.01, gradient norm at most 0.01, the rate cut as the epochs pass.
+def original_way(model: nn.Module, epochs: int, device: torch.device) -> Loop:
+    """The original report on faces: Dice on one-hot labels, Adam 0.01, gradient norm at most 0.01, a rate that is cut.
 
-    It was cut by hand; here, as in the `seed` recipe, by 10 from one half of the epochs and again from three quarters.
+    It was cut by hand; here, as in the recipe `original`, by 10 from one half of the epochs and again from three
+    quarters.
     """
     optimizer = torch.optim.Adam(model.to(device).parameters(), lr=0.01)
     cuts = [-(-epochs // 2), -(-3 * epochs // 4)]  # rounded up: the first epoch that begins at that share or later
-    return Loop(model, seed_dice, optimizer, device, 0.01, MultiStepLR(optimizer, cuts, gamma=0.1))
+    return Loop(model, original_dice, optimizer, device, 0.01, MultiStepLR(optimizer, cuts, gamma=0.1))
 
 
 # --- 2. the plain loop ----------------------------------------------------------------------------------------------

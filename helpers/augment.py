@@ -19,8 +19,7 @@ BRIGHT, CONTRAST, TINT = 0.20, 0.25, 0.08  # shift and gain in units of 0..1; ga
 
 def to_float(images: Tensor, mean: float, std: float) -> Tensor:
     """uint8[B,H,W,3] in 0..255 -> float32[B,3,H,W], (x / 255 - mean) / std."""
-    x = images.permute(0, 3, 1, 2).to(torch.float32)
-    return (x / 255 - mean) / std
+    return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 def to_ids(labels: Tensor) -> Tensor:
@@ -33,12 +32,10 @@ def halve(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
     Of the ids alternately the upper left and the lower right one, so that on the whole no outline moves.
     """
-    rows, columns = labels.shape[1] // 2 * 2, labels.shape[2] // 2 * 2
-    x = images[:, :rows, :columns].permute(0, 3, 1, 2).float()
-    means = F.avg_pool2d(x, 2).add_(0.5).to(torch.uint8).permute(0, 2, 3, 1)
-    first, last = labels[:, 0:rows:2, 0:columns:2], labels[:, 1:rows:2, 1:columns:2]
-    row, column = (torch.arange(side // 2, device=labels.device) for side in (rows, columns))
-    return means, torch.where((row[:, None] + column) % 2 == 1, last, first)
+    means = F.avg_pool2d(images.permute(0, 3, 1, 2).float(), 2).add_(0.5).to(torch.uint8).permute(0, 2, 3, 1)
+    upper_left, lower_right = labels[:, :-1:2, :-1:2], labels[:, 1::2, 1::2]
+    row, column = (torch.arange(side, device=labels.device) for side in upper_left.shape[1:])
+    return means, torch.where((row[:, None] + column) % 2 == 1, lower_right, upper_left)
 
 
 def flip_table(flip_pairs: tuple[tuple[int, int], ...]) -> Tensor:
@@ -50,31 +47,16 @@ def flip_table(flip_pairs: tuple[tuple[int, int], ...]) -> Tensor:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The same there; to a card from page-locked memory, so that nothing waits for what the card still has to do."""
+    """The same tensor there; to a GPU from page-locked memory, so that the copy does not wait for the GPU's work."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def flip(images: Tensor, labels: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-    """Mirror uint8[B,H,W,3] and uint8[B,H,W] left to right; left and right ids trade places by a `flip_table`."""
-    return images.flip(2), table[labels.flip(2).long()]
-
-
 def uniform(seed: int, epoch: int, samples: np.ndarray, count: int) -> np.ndarray:
-    """Stateless random numbers in [0,1): float64[len(samples), count], from splitmix64 of (seed, epoch, sample)."""
-    with np.errstate(over="ignore"):  # the hash is meant to wrap around
-        key = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(epoch) * np.uint64(0xD1342543DE82EF95)
-        x = mix(key + np.asarray(samples, np.uint64)[:, None] * np.uint64(0xA0761D6478BD642F))
-        x = mix(x + np.arange(1, count + 1, dtype=np.uint64)[None] * np.uint64(0xE7037ED1A0B428DB))
-    return (x >> np.uint64(11)) * 2.0**-53
-
-
-def mix(x: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser on uint64 (Steele, Lea and Flood 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    """Random numbers in [0,1): float32[len(samples), count], each row a function of (seed, epoch, sample) alone."""
+    generators = [np.random.default_rng((seed, epoch, int(sample))) for sample in samples]
+    return np.stack([generator.random(count, np.float32) for generator in generators])
 
 
 def affine(u: Tensor, rows: int, columns: int) -> Tensor:
@@ -85,33 +67,32 @@ def affine(u: Tensor, rows: int, columns: int) -> Tensor:
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
     # those coordinates do so on either side, however long: a turn of pixels takes the ratio of the sides along
     across, down = -sin * (rows / columns), sin * (columns / rows)
-    return torch.stack((torch.stack((cos, across, shift[:, 0]), 1), torch.stack((down, cos, shift[:, 1]), 1)), 1)
+    return torch.stack((cos, across, shift[:, 0], down, cos, shift[:, 1]), 1).view(-1, 2, 3)
 
 
 def warp(images: Tensor, labels: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Move f32[B,3,H,W] bilinearly and uint8[B,H,W] by nearest pixel; what comes from outside is reflected / void."""
+    """f32[B,3,H,W], uint8[B,H,W] -> the same moved, int64[B,H,W]; what comes from outside is reflected / void."""
     if images.device.type == "mps":  # before torch 2.11 grid_sample read other layouts wrongly there
         images = images.contiguous()
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     shifted = labels[:, None].float() - VOID  # outside, grid_sample pads with 0, which then is void
     moved = F.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return images, (moved[:, 0] + VOID).to(torch.uint8)
+    return images, (moved[:, 0] + VOID).long()
 
 
 def recolor(images: Tensor, u: Tensor) -> Tensor:
     """Brightness, contrast and tint of f32[B,3,H,W] in 0..1 by random numbers f32[B,5] -> clamped to 0..1."""
     signed = (u * 2 - 1)[:, :, None, None]
-    bright, contrast = signed[:, 0:1] * BRIGHT, 1 + signed[:, 1:2] * CONTRAST
-    tint = 1 + signed[:, 2:5] * TINT
+    gain = (1 + signed[:, 1:2] * CONTRAST) * (1 + signed[:, 2:5] * TINT)
     middle = images.mean((1, 2, 3), keepdim=True)
-    return ((images - middle) * contrast * tint + middle + bright).clamp_(0, 1)
+    return ((images - middle) * gain + middle + signed[:, :1] * BRIGHT).clamp_(0, 1)
 
 
 class Augment:
-    """Random flip, turn, zoom, shift and colour for whole batches on their device.
+    """Random mirror, turn, zoom, shift and colour for whole batches on their device.
 
-    strength: 1 as far as TURN and its like say, a half half as far; a flip is a flip.
+    strength: 1 as far as TURN and its like say, a half half as far; a mirror is a mirror, and swaps left and right ids.
     """
 
     def __init__(
@@ -121,11 +102,11 @@ class Augment:
 
     def __call__(self, images: Tensor, labels: Tensor, samples: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
         """uint8[B,H,W,3], uint8[B,H,W], sample numbers [B] -> float32[B,3,H,W] normalised, int64[B,H,W]."""
-        u = to_device(torch.from_numpy(uniform(self.seed, epoch, samples, 10)).float(), images.device)
-        self.table = self.table.to(labels.device)  # copied once
-        mirrored, u = (u[:, 9] < 0.5)[:, None, None], 0.5 + (u - 0.5) * self.strength  # 0.5: no change
-        flipped, swapped = flip(images, labels, self.table)
-        labels = torch.where(mirrored, swapped, labels)
-        images = torch.where(mirrored[..., None], flipped, images)
-        x, labels = warp(to_float(images, 0, 1), labels, affine(u, *labels.shape[1:]))
-        return (recolor(x, u[:, 4:9]) - self.mean) / self.std, to_ids(labels)
+        u = to_device(torch.from_numpy(uniform(self.seed, epoch, samples, 10)), images.device)
+        mirrored, u = u[:, 9] < 0.5, 0.5 + (u - 0.5) * self.strength  # 0.5: no change
+        theta = affine(u, *labels.shape[1:])
+        theta[:, 0] *= torch.where(mirrored, -1, 1)[:, None]  # the column that a pixel is taken from
+        x, ids = warp(to_float(images, 0, 1), labels, theta)
+        self.table = self.table.to(ids.device)  # copied once
+        ids = torch.where(mirrored[:, None, None], self.table[ids].long(), ids)
+        return (recolor(x, u[:, 4:9]) - self.mean) / self.std, ids

@@ -1,4 +1,4 @@
-"""Photos and labels, resized once and kept as uint8 arrays on disk, memory-mapped; and the DataLoaders on them."""
+"""Photos and labels, resized once and kept as uint8 arrays on disk, memory-mapped."""
 
 import functools
 import hashlib
@@ -6,19 +6,16 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from .catalog import SPLITS
-from .core import distributed, env, files, hardware, masks
+from .core import env, files, hardware
 from .core.errors import DataError
 from .core.files import read_photo
 from .core.masks import read_label
@@ -179,58 +176,3 @@ def class_shares(arrays: Arrays, classes: int) -> np.ndarray:
     for label in arrays.labels:
         counts += np.bincount(label.ravel(), minlength=256)
     return counts[:classes] / counts[:classes].sum()
-
-
-class Samples(Dataset):
-    """Whole batches: sample numbers int64[B] -> images uint8[b,S,T,3], labels uint8[b,S,T], and all the numbers.
-
-    Each rank takes its share of every batch, b = B / ranks; alone b = B.
-    """
-
-    def __init__(self, arrays: Arrays):
-        self.arrays = arrays
-
-    def __len__(self) -> int:
-        return len(self.arrays)
-
-    def __getitem__(self, numbers: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-        own, counts = distributed.shard(numbers)
-        images, labels = self.arrays.images[own], self.arrays.labels[own]
-        if not counts:
-            labels = np.full_like(labels, masks.VOID)
-        return torch.from_numpy(np.asarray(images)), torch.from_numpy(np.asarray(labels)), numbers
-
-
-class Batches(Sampler):
-    """Sample numbers in batches of nearly equal size, `seen` of them left out: a pure function of (seed, epoch).
-
-    The rest of an epoch is cut exactly as the whole was, so a run goes on from the middle; no batch is much
-    smaller than the others, so none has too few images for batch norm, and none is dropped.
-    """
-
-    def __init__(self, count: int, batch: int, seed: int | None = None, epoch: int = 0, seen: int = 0):
-        order = np.arange(count) if seed is None else np.random.default_rng((seed, epoch)).permutation(count)
-        rest = order[seen:]
-        self.batches = np.array_split(rest, -(-len(rest) // batch)) if len(rest) else []
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(self.batches)
-
-
-def loader(arrays: Arrays, batch: int, seed: int | None = None, epoch: int = 0, seen: int = 0) -> DataLoader:
-    """DataLoader of whole uint8 batches: shuffled by (seed, epoch), or in order where seed is None.
-
-    No worker processes: a batch is one slice of memory-mapped arrays, about 0.1 ms an image, and an interrupt
-    leaves nothing behind.
-    """
-    batches = Batches(len(arrays), batch, seed, epoch, seen)
-    own = torch.Generator()  # DataLoader draws from it; without one it would draw from the reader's
-    return DataLoader(Samples(arrays), sampler=batches, batch_size=None, collate_fn=keep, generator=own)
-
-
-def keep(sample):
-    """The batch as Samples made it: it is whole already."""
-    return sample

@@ -131,7 +131,7 @@ class Trainer(Session):
         for images, labels, numbers in self._with_bar(self._batches(self.epoch, self.seen)):
             with self.gate.step():
                 own, _ = distributed.shard(numbers)
-                x, target = self._prepare(images.to(self.device), labels.to(self.device), own, self.epoch)
+                x, target = self._prepare(images, labels, own, self.epoch)
                 rate = self.lr
                 loss, norm = train_step(self.stepper, x, target, rate)
                 self.step_log.add(loss, norm, self.step, len(numbers), rate)
@@ -173,8 +173,8 @@ class Trainer(Session):
         """metrics.measures on the validation split, at the size of the epoch's training, from one pooled matrix."""
         network, classes = network or self.network, len(self.dataset.classes)
         matrix = torch.zeros(classes, classes, dtype=torch.int64)
-        for images_u8, labels_u8, _ in self.feeds["val"]():
-            images, labels = self.at_size(images_u8.to(self.device), labels_u8.to(self.device), self.epoch)
+        for batch in self.feeds["val"]():
+            images, labels = self.at_size(*batch[:2], self.epoch)
             x = to_float(images, self.settings.mean, self.settings.std)
             with self.stepper.autocast():
                 matrix += metrics.confusion(network(x).argmax(1).cpu(), labels.cpu(), classes)
@@ -249,7 +249,7 @@ class Trainer(Session):
 
     # ---- beside the training ----
 
-    def find_lr(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> lr_finder.Sweep:
+    def find_lr(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> lr_finder.RateCurve:
         """Losses of a copy while its rate grows from low to high, and a suggestion; this training is not changed."""
         self._check_idle()
         self._check_one_process("find_lr")
@@ -258,7 +258,7 @@ class Trainer(Session):
             epoch = self.epoch
             while True:  # as many epochs as it takes
                 for images, labels, numbers in self._batches(epoch):
-                    yield self._prepare(images.to(self.device), labels.to(self.device), numbers, epoch)
+                    yield self._prepare(images, labels, numbers, epoch)
                 epoch += 1
 
         try:

@@ -1,13 +1,12 @@
-"""However batches reach the device, they are the same batches."""
+"""The order of batches is a function of (seed, epoch, seen); however they reach the device, they are the same."""
 
 import numpy as np
 import pytest
 import torch
 
-from helpers import batches as feed
-from helpers import preprocess
+from helpers import batches
 from helpers.core import distributed
-from helpers.preprocess import Arrays, Batches
+from helpers.preprocess import Arrays
 
 CPU = torch.device("cpu")
 
@@ -20,71 +19,110 @@ def arrays():
     return Arrays(images, images[..., 0].copy(), [str(i) for i in numbers], "numbers")
 
 
-def ways(arrays, seen=0):
-    """The same epoch by every way, as lists of numpy arrays."""
-    batches = Batches(len(arrays), 4, seed=3, epoch=2, seen=seen)
-    resident = feed.taken(torch.from_numpy(arrays.images), torch.from_numpy(arrays.labels), batches)
-    found = {
-        "loader": preprocess.loader(arrays, 4, 3, 2, seen),
-        "taken": resident,
-        "copied": feed.copied(feed.Pinned(arrays, 4, CPU), batches),
-        "feed": feed.Feed(arrays, 4, CPU)(3, 2, seen),
-    }
-    return {name: [(x.numpy(), y.numpy(), numbers) for x, y, numbers in way] for name, way in found.items()}
+def feeds(arrays, batch=4):
+    """Batches from the disk, and out of arrays that lie on the device."""
+    feed, resident = batches.Feed(arrays, batch, CPU), batches.Feed(arrays, batch, CPU)
+    resident.samples = batches.ResidentSamples(arrays, CPU)
+    return feed, resident
+
+
+@pytest.mark.parametrize(("count", "batch"), [(10, 4), (1999, 10), (5, 8), (11, 10), (8, 4), (1, 4)])
+def test_an_epoch_holds_every_sample_once_in_batches_of_nearly_equal_size(count, batch):
+    cut = list(batches.BatchSampler(count, batch, seed=0, epoch=3))
+    sizes = [len(b) for b in cut]
+    assert sorted(np.concatenate(cut).tolist()) == list(range(count))
+    assert max(sizes) <= batch and max(sizes) - min(sizes) <= 1 and len(sizes) == -(-count // batch)
+
+
+@pytest.mark.parametrize(("count", "batch"), [(10, 4), (101, 10), (2001, 20), (37, 8)])
+def test_the_rest_of_an_epoch_is_cut_as_the_whole_was(count, batch):
+    whole = [b.tolist() for b in batches.BatchSampler(count, batch, seed=1, epoch=2)]
+    seen = 0
+    for done, this in enumerate(whole):
+        rest = batches.BatchSampler(count, batch, seed=1, epoch=2, seen=seen)
+        assert [b.tolist() for b in rest] == whole[done:]
+        seen += len(this)
+
+
+def test_epochs_and_seeds_differ_and_repeat():
+    def order(seed, epoch):
+        return np.concatenate(list(batches.BatchSampler(50, 10, seed=seed, epoch=epoch))).tolist()
+
+    assert order(0, 0) == order(0, 0)
+    assert len({tuple(order(s, e)) for s in (0, 1) for e in (0, 1)}) == 4
+    assert np.concatenate(list(batches.BatchSampler(50, 10))).tolist() == list(range(50))
 
 
 @pytest.mark.parametrize("seen", [0, 4, 12])
-def test_every_way_gives_the_same_batches(arrays, seen):
-    """All of them kept until the end: a buffer that is used again must not show through."""
-    found = ways(arrays, seen)
-    for name, batches in found.items():
-        assert len(batches) == len(found["loader"]), name
-        for (x, y, numbers), (want_x, want_y, want) in zip(batches, found["loader"], strict=True):
-            assert (x == want_x).all() and (y == want_y).all() and (numbers == want).all(), name
-            assert x.dtype == y.dtype == np.uint8 and x.shape == (len(numbers), 4, 6, 3)
-    shown = np.concatenate([x[:, 0, 0, 0] for x, _, _ in found["copied"]])
-    assert len(shown) == 13 - seen and len(set(shown.tolist())) == len(shown)
+def test_both_ways_give_the_rows_of_the_sampler_s_numbers(arrays, seen, recwarn):
+    """All batches are kept until the end: memory that is used again must not show through."""
+    order = list(batches.BatchSampler(13, 4, seed=3, epoch=2, seen=seen))
+    for feed in feeds(arrays):
+        epoch = feed(3, 2, seen)
+        assert len(epoch) == len(order)
+        for (images, labels, numbers), wanted in zip(list(epoch), order, strict=True):
+            assert (numbers == wanted).all() and images.dtype == labels.dtype == torch.uint8
+            assert (images.numpy() == arrays.images[wanted]).all()
+            assert (labels.numpy() == arrays.labels[wanted]).all()
+    assert not recwarn.list  # nor does DataLoader warn where there is no GPU
 
 
-def test_processes_share_each_batch(arrays, monkeypatch):
+def test_without_a_seed_the_order_is_kept(arrays):
+    for feed in feeds(arrays):
+        assert [numbers.tolist() for *_, numbers in feed()] == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]]
+
+
+def test_the_reader_s_random_numbers_stay(arrays):
+    before = torch.get_rng_state()
+    list(batches.loader(arrays, 4, seed=1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_ranks_share_each_batch(arrays, monkeypatch):
     """Two of them see every image once between them; one that has none left gets a void label."""
-    monkeypatch.setattr(distributed, "world", lambda: 2)
-    seen = []
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    seen = {way: [] for way in range(2)}
     for rank in (0, 1):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        for batches in ways(arrays).values():
-            own = [int(value) for x, y, _ in batches for value in x[y[:, 0, 0] != 255, 0, 0, 0]]
-            seen.append(own)
-    for one, two in zip(seen[:4], seen[4:], strict=True):
-        assert sorted(one + two) == list(range(13))
-    lone = Batches(1, 4)
-    last = [next(iter(feed.copied(feed.Pinned(arrays, 4, CPU), lone))), next(iter(feed.taken(
-        torch.from_numpy(arrays.images), torch.from_numpy(arrays.labels), lone)))]  # fmt: skip
-    assert all((y == 255).all() and len(x) == 1 for x, y, _ in last)
+        for way, feed in enumerate(feeds(arrays)):
+            for images, labels, numbers in feed(1):
+                assert len(images) == len(numbers[rank::2])
+                seen[way] += images[labels[:, 0, 0] != 255, 0, 0, 0].tolist()
+    assert all(sorted(numbers) == list(range(13)) for numbers in seen.values())
+    for feed in feeds(arrays, batch=1):
+        assert all(len(images) == 1 and (labels == 255).all() for images, labels, _ in feed())
 
 
-def test_arrays_live_on_a_card_that_has_room(arrays, monkeypatch):
+def test_arrays_stay_on_a_gpu_that_has_room(arrays, monkeypatch):
     """A quarter of the free memory is the bound."""
     size = arrays.images.nbytes + arrays.labels.nbytes
-    moves = []
-    monkeypatch.setattr(feed, "upload", lambda part, device: moves.append(device) or part)
-    for free, fits in ((size * 4, True), (size * 4 - 4, False)):
+    for free, room in ((size * 4, True), (size * 4 - 4, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * free))
-        assert (feed.on_device(arrays, torch.device("cuda")) is not None) == fits
-    assert len(moves) == 2
-    assert feed.on_device(arrays, CPU) is None
+        assert batches.fits(arrays, torch.device("cuda")) == room
+    assert not batches.fits(arrays, CPU)
+
+
+def test_where_they_lie_is_decided_once(arrays, monkeypatch):
+    asked = []
+    monkeypatch.setattr(batches, "fits", lambda *_: asked.append(1) or True)
+    feed = batches.Feed(arrays, 4, CPU)
+    for epoch in range(2):
+        list(feed(0, epoch))
+    assert len(asked) == 1 and isinstance(feed.samples, batches.ResidentSamples)
+    feed.leave_device()
+    assert type(feed.samples) is batches.Samples and [len(x) for x, *_ in feed(0)] == [4, 3, 3, 3] and len(asked) == 1
 
 
 def test_arrays_are_uploaded_whole_from_a_read_only_file(tmp_path, recwarn):
     """In pieces of a thousand rows, the last one shorter; a mapped file is not written to, and nobody is warned."""
     rows = np.arange(2500, dtype=np.int64).astype(np.uint8)[:, None, None].repeat(2, 1)
     np.save(tmp_path / "rows.npy", rows)
-    there = feed.upload(np.load(tmp_path / "rows.npy", mmap_mode="r"), CPU)
+    there = batches.upload(np.load(tmp_path / "rows.npy", mmap_mode="r"), CPU)
     assert (there.numpy() == rows).all() and not recwarn.list
 
 
-def test_a_feed_leaves_a_device_without_memory(arrays):
-    one = feed.Feed(arrays, 4, CPU)
-    one.there, one.asked = (torch.zeros(0), torch.zeros(0)), True
-    one.leave_device()
-    assert one.there is None and [len(x) for x, *_ in one(0)] == [4, 3, 3, 3]
+def test_a_batch_of_a_read_only_file_warns_nobody(tmp_path, arrays, recwarn):
+    np.save(tmp_path / "images.npy", arrays.images)
+    mapped = Arrays(np.load(tmp_path / "images.npy", mmap_mode="r"), arrays.labels, arrays.ids, arrays.content)
+    images, _, numbers = next(iter(batches.loader(mapped, 4, seed=0)))
+    assert (images.numpy() == arrays.images[numbers]).all() and not recwarn.list

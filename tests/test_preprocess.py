@@ -1,4 +1,4 @@
-"""Arrays are built once, opened after that, never trusted unseen; batches are a function of (seed, epoch)."""
+"""Arrays are built once, opened after that, never trusted unseen."""
 
 import os
 import shutil
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-import torch
 from PIL import Image
 
 from helpers import preprocess
@@ -120,41 +119,6 @@ def test_a_photo_without_a_label_is_named(arrays):
     os.remove(env.split_dir("helen") / "train/labels/003.png")
     with pytest.raises(DataError, match=r"003.*run notebook 01 again"):
         preprocess.open_arrays("helen", 32)
-
-
-@pytest.mark.parametrize(("count", "batch"), [(10, 4), (1999, 10), (5, 8), (11, 10), (8, 4), (1, 4)])
-def test_an_epoch_holds_every_sample_once_in_batches_of_nearly_equal_size(count, batch):
-    batches = list(preprocess.Batches(count, batch, seed=0, epoch=3))
-    sizes = [len(b) for b in batches]
-    assert sorted(np.concatenate(batches).tolist()) == list(range(count))
-    assert max(sizes) <= batch and max(sizes) - min(sizes) <= 1 and len(sizes) == -(-count // batch)
-
-
-@pytest.mark.parametrize(("count", "batch"), [(10, 4), (101, 10), (2001, 20), (37, 8)])
-def test_the_rest_of_an_epoch_is_cut_as_the_whole_was(count, batch):
-    whole = [b.tolist() for b in preprocess.Batches(count, batch, seed=1, epoch=2)]
-    seen = 0
-    for done, this in enumerate(whole):
-        rest = preprocess.Batches(count, batch, seed=1, epoch=2, seen=seen)
-        assert [b.tolist() for b in rest] == whole[done:]
-        seen += len(this)
-
-
-def test_epochs_and_seeds_differ_and_repeat():
-    def order(seed, epoch):
-        return np.concatenate(list(preprocess.Batches(50, 10, seed=seed, epoch=epoch))).tolist()
-
-    assert order(0, 0) == order(0, 0)
-    assert len({tuple(order(s, e)) for s in (0, 1) for e in (0, 1)}) == 4
-    assert np.concatenate(list(preprocess.Batches(50, 10))).tolist() == list(range(50))
-
-
-def test_the_loader_gives_whole_batches(arrays):
-    images, labels, numbers = next(iter(preprocess.loader(arrays["train"], 4, seed=0)))
-    assert images.dtype == labels.dtype == torch.uint8
-    assert images.shape == (4, 32, 32, 3) and labels.shape == (4, 32, 32)
-    assert (images.numpy() == arrays["train"].images[numbers]).all()
-    assert (labels.numpy() == arrays["train"].labels[numbers]).all()
 
 
 def test_class_shares_by_hand():

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from helpers import catalog, losses, predict, preprocess, trainer
+from helpers import batches, catalog, losses, predict, preprocess, trainer
 from helpers.core import env
 from helpers.core.errors import CheckpointError, TrainingError, UNetError
 from helpers.settings import ORIGINAL
@@ -301,7 +301,7 @@ def test_validation_counts_every_image_once(arrays):
 def test_the_average_of_the_weights_by_hand(arrays):
     one = make(arrays, ema_decay=0.5)
     start = one.model.out.bias.detach().clone()
-    batch = next(iter(preprocess.loader(arrays["train"], 4, seed=0)))
+    batch = next(iter(batches.loader(arrays["train"], 4, seed=0)))
     one._step(*batch)
     first = one.model.out.bias.detach().clone()
     torch.testing.assert_close(one.average.out.bias, start + (first - start) * 0.9)  # 1 / (1 + 9) is kept

@@ -1,4 +1,4 @@
-"""Finding a learning rate: the loss of a copy of the network while the rate grows (Smith 2015, arXiv 1506.01186)."""
+"""The learning-rate finder: the loss of a copy of the network while its rate grows (Smith 2015, arXiv 1506.01186)."""
 
 import copy
 import math
@@ -12,12 +12,12 @@ from ..core.errors import TrainingError
 from .stepper import Stepper
 
 SMOOTH = 0.8  # of the running mean that is kept at each step
-LEAST = 8  # steps that say anything
-TOO_FAR = 3.0  # the sweep ends where the loss is so many times its least
+FEWEST = 8  # steps from which a curve can be read
+TOO_FAR = 3.0  # ends where the loss is so many times its least
 
 
 @dataclass(frozen=True)
-class Sweep:
+class RateCurve:
     """Rates float64[N], growing; smoothed losses float64[N]; the rate that is suggested as the schedule's peak."""
 
     rates: np.ndarray
@@ -32,26 +32,31 @@ def run(
     low: float,
     high: float,
     steps: int,
-) -> Sweep:
-    """Train a copy of `stepper` by `train_step` on up to `steps` batches (f32[B,3,H,W], int64[B,H,W])."""
+) -> RateCurve:
+    """Train a copy of `stepper` by `train_step` on up to `steps` batches, f32[B,3,H,W] and int64[B,H,W]."""
+    if not (0 < low < high and steps >= FEWEST):
+        raise TrainingError(
+            f"the learning-rate finder goes from a rate above 0 to a higher one in at least {FEWEST} steps, "
+            f"got {low}, {high}, {steps}"
+        )
     twin = Stepper(stepper.settings, stepper.model.out.out_channels, stepper.device)
-    if not (0 < low < high and steps >= LEAST):
-        raise TrainingError(f"a sweep goes from a rate above 0 to a higher one in at least {LEAST} steps, "
-                            f"got {low}, {high}, {steps}")  # fmt: skip
     twin.load(copy.deepcopy(stepper.state()))  # an optimizer that loads a state keeps its very tensors
-    rates, losses, mean = [], [], 0.0
-    for step, ((x, target), rate) in enumerate(zip(batches, np.geomspace(low, high, steps), strict=False)):
-        loss = float(train_step(twin, x, target, float(rate))[0])
-        if not math.isfinite(loss):
+    rates: list[float] = []
+    losses: list[float] = []
+    mean = 0.0
+    for (x, target), rate in zip(batches, np.geomspace(low, high, steps).tolist(), strict=False):
+        loss, _ = train_step(twin, x, target, rate)
+        value = loss.item()
+        if not math.isfinite(value):
             break
-        mean = SMOOTH * mean + (1 - SMOOTH) * loss
-        rates.append(float(rate))
-        losses.append(mean / (1 - SMOOTH ** (step + 1)))  # as if the mean had not begun at 0
+        mean = SMOOTH * mean + (1 - SMOOTH) * value
+        rates.append(rate)
+        losses.append(mean / (1 - SMOOTH ** len(rates)))  # as if the mean had not begun at 0
         if losses[-1] > TOO_FAR * min(losses):
             break
-    if len(rates) < LEAST:
-        raise TrainingError(f"the loss is lost after {len(rates)} steps from rate {low:g} on: sweep from a lower rate")
-    return Sweep(np.array(rates), np.array(losses), suggest(rates, losses))
+    if len(rates) < FEWEST:
+        raise TrainingError(f"the loss diverged after {len(rates)} steps from rate {low:g} on: start at a lower rate")
+    return RateCurve(np.array(rates), np.array(losses), suggest(rates, losses))
 
 
 def suggest(rates: list[float], losses: list[float]) -> float:

@@ -24,11 +24,11 @@ SMALL = dict(size=32, width=4, depth=2, batch=4, half_size_fraction=0.0)
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
-    """Rows and clocks in a folder of the test; the seed's way takes 10 s an epoch, 12 of them everyone's."""
+    """Rows and clocks in a folder of the test; the original way takes 10 s an epoch, 12 of them everyone's."""
     clocks = {"helen": {"machine": "there", "networks": {"ours": {"seconds": 7.0}, "slow": {"seconds": 61.0}}}}
     monkeypatch.setattr(networks, "ROWS", tmp_path / "networks.csv")
     monkeypatch.setattr(networks, "CLOCK", tmp_path / "networks-clock.json")
-    monkeypatch.setattr(accuracy, "read_clock", lambda: {"helen": {"seed": 10.0}})
+    monkeypatch.setattr(accuracy, "read_clock", lambda: {"helen": {"original": 10.0}})
     networks.CLOCK.write_text(json.dumps(clocks))
     return tmp_path
 
@@ -59,8 +59,9 @@ def encoder_weights(model):
 # --- the networks
 
 
-@pytest.mark.parametrize(("builder", "changes"), [(networks.residual, {}), (networks.ResNetUNet, {}),
-                                                  (networks.ours, dict(width=8))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("builder", "changes"), [(networks.residual, {}), (networks.ResNetUNet, {}), (networks.ours, dict(width=8))]
+)
 def test_logits_of_the_input_s_size_and_a_gradient_for_every_parameter(builder, changes):
     model = builder(settings(**changes), 11)
     x = torch.randn(2, 3, 32, 96)
@@ -130,8 +131,9 @@ def test_the_encoder_is_torchvision_s_without_its_classifier():
     theirs.layer4.register_forward_hook(lambda *call: seen.append(call[2]))
     with torch.no_grad():
         theirs.eval()(x)
-        assert torch.equal(model.downs.eval()[4](model.downs[3](model.downs[2](model.downs[1](model.downs[0](x))))),
-                           seen[0])  # fmt: skip
+        assert torch.equal(
+            model.downs.eval()[4](model.downs[3](model.downs[2](model.downs[1](model.downs[0](x))))), seen[0]
+        )
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.5, 0.25), (0.0, 1.0)])
@@ -185,8 +187,8 @@ def test_what_cannot_be_downloaded_is_left_out_in_one_line(kept, no_network, mon
     capsys.readouterr()
     monkeypatch.setattr(networks, "Trainer", None)
     networks.main(["run", "helen", "resnet18-imagenet", "0"])
-    told = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("Downloading")]
-    assert len(told) == 1 and told[0].startswith("resnet18-imagenet is left out: ImageNet's weights")
+    shown = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("Downloading")]
+    assert len(shown) == 1 and shown[0].startswith("resnet18-imagenet is left out: ImageNet's weights")
     assert not networks.ROWS.exists()
 
 
@@ -217,16 +219,16 @@ def test_the_epochs_of_a_share_by_hand(kept):
 def test_an_epoch_is_all_its_steps_and_looks():
     tiny.prepare(train=9, val=3)
     racer = networks.Racer(settings(**SMALL), networks.residual)  # batches of 4: 3 and 1
-    assert isinstance(racer.stepper.model.enter, networks.Residual) and unet.build is networks.ours
+    assert isinstance(racer.steps.stepper.model.enter, networks.Residual) and unet.build is networks.ours
     assert racer.kinds == ("whole", "look")
     assert racer.epoch({"whole": 2.0, "look": 0.5}) == 3 * 2.0 + 1 * 0.5
-    before = copy.deepcopy(racer.stepper.model.state_dict())
+    before = copy.deepcopy(racer.steps.stepper.model.state_dict())
     assert racer.measure("look") > 0
-    for name, value in racer.stepper.model.state_dict().items():
+    for name, value in racer.steps.stepper.model.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert racer.measure("whole") > 0
-    assert racer.stepper.steps == 1
-    assert not torch.equal(racer.stepper.model.out.weight, before["out.weight"])
+    assert racer.steps.stepper.steps == 1
+    assert not torch.equal(racer.steps.stepper.model.out.weight, before["out.weight"])
     assert not env.run_dir("helen", "networks-clock").exists()
 
 
@@ -234,7 +236,7 @@ def test_early_epochs_are_timed_at_half_the_size():
     tiny.prepare(train=9, val=3)
     racer = networks.Racer(settings(**(SMALL | dict(half_size_fraction=0.25))), networks.ours)
     sizes = []
-    for network in (racer.stepper.model, racer.stepper.average):
+    for network in (racer.steps.stepper.model, racer.steps.stepper.average):
         network.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[2:]))
     for kind in racer.kinds:
         racer.measure(kind)
@@ -275,10 +277,13 @@ def test_the_clock_takes_turns_and_keeps_medians_of_what_can_be_built(kept, monk
 def test_a_run_trains_the_variant_and_scores_its_averaged_weights_once(kept, monkeypatch, capsys):
     tiny.prepare()
     monkeypatch.setattr(networks, "VARIANTS", {"ours": (SMALL, networks.residual)})
-    scored, score = [], accuracy.score
-    monkeypatch.setattr(
-        accuracy, "score", lambda segmenter, folder: scored.append(segmenter) or score(segmenter, folder)
-    )
+    scored, score = [], networks.score_test_photos
+
+    def noting(segmenter, folder):
+        scored.append(segmenter)
+        return score(segmenter, folder)
+
+    monkeypatch.setattr(networks, "score_test_photos", noting)
     networks.run("helen", "ours", 3, 0.2)  # 24 s: 3 epochs of 7 s
     folder = env.run_dir("helen", "networks-ours-3-0.2")
     state, _ = checkpoint.latest(folder)
@@ -291,7 +296,7 @@ def test_a_run_trains_the_variant_and_scores_its_averaged_weights_once(kept, mon
     assert any(not torch.equal(value, state["model"][name]) for name, value in state["average"].items())
     (row,) = accuracy.read_rows(networks.ROWS)
     assert [row[k] for k in ("dataset", "network", "seed", "share", "epochs")] == ["helen", "ours", "3", "0.2", "3"]
-    assert 0 <= float(row["mean of parts"]) <= 1 and 0 <= float(row["overall"]) <= 1
+    assert 0 <= float(row["small classes"]) <= 1 and 0 <= float(row["overall"]) <= 1
     monkeypatch.setattr(networks, "Trainer", None)  # would fail
     networks.run("helen", "ours", 3, 0.2)
     assert "is there already: helen ours 3 0.2" in capsys.readouterr().out
@@ -326,7 +331,7 @@ def test_the_table_has_a_line_a_variant_and_share(kept, monkeypatch):
     networks.CLOCK.write_text(json.dumps(clocks))
     for seed, share, epochs, score in ((0, "0.5", 7, 0.8), (1, "0.5", 7, 0.9), (0, "1.0", 15, 0.91)):
         row = {"dataset": "helen", "network": "ours", "seed": seed, "share": share, "epochs": epochs}
-        accuracy.add_row(networks.ROWS, row | {"overall": score, "mean of parts": score - 0.1})
+        accuracy.add_row(networks.ROWS, row | {"overall": score, "small classes": score - 0.1})
     networks.main(["table"])
     lines = (kept / "networks.txt").read_text().splitlines()
     assert lines[0] == networks.machine()

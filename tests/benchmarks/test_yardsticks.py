@@ -1,4 +1,4 @@
-"""The yardsticks do what the write-ups do: by hand, against torch written out, and on the very data that ours gets."""
+"""The yardsticks do what the original report does: by hand, against torch written out, on the data that ours gets."""
 
 import copy
 import math
@@ -17,7 +17,7 @@ from helpers import losses, preprocess, unet
 from helpers.core import files, masks
 from helpers.core.errors import UNetError
 from helpers.settings import make_settings
-from helpers.training import stepper
+from helpers.training.stepper import Stepper
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def pairs():
 
 
 def settings(**changes):
-    """The seed's recipe at 32 px, width 4, two levels, batches of 2."""
+    """The original recipe at 32 px, width 4, two levels, batches of 2."""
     return make_settings("helen", "original", "smoke", **(dict(size=32, width=4, depth=2, batch=2) | changes))
 
 
@@ -105,26 +105,26 @@ def test_each_epoch_opens_the_files_anew_in_another_order(pairs):
     assert (x == torch.tensor([1.0, 0.0, 0.0])[:, None, None]).all()
 
 
-# --- the seed's way
+# --- the original way
 
 
-def test_the_seed_s_loss_by_hand():
+def test_the_original_loss_by_hand():
     # two pixels, two classes; the logits ln 3 and 0 make probabilities 3/4 and 1/4
     logits = torch.tensor([[math.log(3), 0.0], [0.0, 0.0]]).T.reshape(1, 2, 1, 2)
     expected = (1 - 0.75 / (0.7 * 1.25 + 0.3)) + (1 - 0.5 / (0.7 * 0.75 + 0.3))
-    loss = yardsticks.seed_dice(logits, one_hots(torch.tensor([[[0, 1]]]), 2))
+    loss = yardsticks.original_dice(logits, one_hots(torch.tensor([[[0, 1]]]), 2))
     assert loss.item() == pytest.approx(expected, abs=1e-6)
     # the second pixel void: class 0 has pt = p = 3/4, t = 1; class 1 has pt = t = 0 and adds 1
-    loss = yardsticks.seed_dice(logits, one_hots(torch.tensor([[[0, masks.VOID]]]), 2))
+    loss = yardsticks.original_dice(logits, one_hots(torch.tensor([[[0, masks.VOID]]]), 2))
     assert loss.item() == pytest.approx(1 - 0.75 / (0.7 * 0.75 + 0.3) + 1, abs=1e-6)
 
 
-def test_the_seed_s_loss_and_gradient_are_those_of_our_dice_original():
+def test_the_original_loss_and_gradient_are_those_of_our_dice_original():
     _, target = batch()
     target[1][target[1] == 4] = 7  # a class that one image lacks
     theirs = torch.randn(2, 11, 32, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
     ours = theirs.detach().clone().requires_grad_()
-    a, b = yardsticks.seed_dice(theirs, one_hots(target)), losses.LOSSES["dice_original"](ours, target)
+    a, b = yardsticks.original_dice(theirs, one_hots(target)), losses.LOSSES["dice_original"](ours, target)
     assert a.item() == pytest.approx(b.item(), rel=1e-6, abs=1e-5)
     for loss in (a, b):
         loss.backward()
@@ -135,7 +135,7 @@ def test_the_seed_s_loss_and_gradient_are_those_of_our_dice_original():
     ("epochs", "cuts"), [(8, (4, 2, 2)), (30, (15, 8, 7)), (5, (3, 1, 1)), (2, (1, 1, 0)), (1, (1, 0, 0))]
 )
 def test_the_rate_is_cut_at_one_half_and_three_quarters(epochs, cuts):
-    loop = yardsticks.seed_way(yardsticks.network(settings(), 11), epochs, CPU)
+    loop = yardsticks.original_way(yardsticks.network(settings(), 11), epochs, CPU)
     rates = []
     loop.step = lambda x, target: rates.append(loop.optimizer.param_groups[0]["lr"]) or 0.0
     x, target = torch.zeros(2, 3, 32, 32), torch.zeros(2, 11, 32, 32)
@@ -145,14 +145,14 @@ def test_the_rate_is_cut_at_one_half_and_three_quarters(epochs, cuts):
     assert rates == pytest.approx([rate for rate, count in zip((1e-2, 1e-3, 1e-4), cuts) for _ in range(count)])
 
 
-def test_a_seed_step_is_the_write_up_s_written_out():
+def test_an_original_step_is_the_report_s_written_out():
     """Bit for bit: soft-max, Dice, backward, norm at most 0.01, Adam 0.01 as torch has it by default."""
     x, target = batch()
     model = yardsticks.network(settings(), 11)
-    loop = yardsticks.seed_way(copy.deepcopy(model), 8, CPU)
+    loop = yardsticks.original_way(copy.deepcopy(model), 8, CPU)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(2):  # the second is wrong if gradients pile up
-        loss = yardsticks.seed_dice(model(x), one_hots(target))
+        loss = yardsticks.original_dice(model(x), one_hots(target))
         optimizer.zero_grad()
         loss.backward()
         before = nn.utils.clip_grad_norm_(model.parameters(), 0.01)
@@ -163,18 +163,18 @@ def test_a_seed_step_is_the_write_up_s_written_out():
         assert_same(loop.model, model)
 
 
-def test_an_epoch_of_the_seed_s_way_from_files_learns(pairs):
-    loop = yardsticks.seed_way(yardsticks.network(settings(), 11), 8, CPU)
+def test_an_epoch_of_the_original_way_from_files_learns(pairs):
+    loop = yardsticks.original_way(yardsticks.network(settings(), 11), 8, CPU)
     batches = yardsticks.loader(pairs, settings(), 11)
     means = [loop.epoch(batches) for _ in range(8)]
     assert 0 < means[-1] < means[0] - 1 < 2 * 11  # a class that is found in one of the two images is worth 1
 
 
-def test_the_seed_s_way_is_our_seed_recipe_to_rounding():
+def test_the_original_way_is_our_original_recipe_to_rounding():
     """Two writings of one recipe: ours has no one-hot image, fused Adam and channels_last memory."""
     x, target = batch()
-    ours = stepper.Stepper(settings(), 11, CPU)
-    loop = yardsticks.seed_way(yardsticks.network(settings(), 11), 8, CPU)
+    ours = Stepper(settings(), 11, CPU)
+    loop = yardsticks.original_way(yardsticks.network(settings(), 11), 8, CPU)
     for _ in range(4):
         loss = ours.backward(x, target)
         ours.update(loss, 0.01, 2)
@@ -226,7 +226,7 @@ def test_an_epoch_is_the_mean_of_its_steps_in_training_mode(pairs):
 
 
 @pytest.mark.parametrize(
-    "way", [lambda model: yardsticks.seed_way(model, 8, CPU), lambda m: yardsticks.plain_loop(m, CPU)]
+    "way", [lambda model: yardsticks.original_way(model, 8, CPU), lambda m: yardsticks.plain_loop(m, CPU)]
 )
 def test_the_network_is_ours_in_plain_memory_with_torch_s_default_adam(way):
     chosen = settings(seed=3)
@@ -234,7 +234,7 @@ def test_the_network_is_ours_in_plain_memory_with_torch_s_default_adam(way):
     numbers = torch.get_rng_state()
     model = yardsticks.network(chosen, 11)
     assert torch.equal(torch.get_rng_state(), numbers)
-    assert_same(model, stepper.Stepper(chosen, 11, CPU).model)
+    assert_same(model, Stepper(chosen, 11, CPU).model)
     loop = way(model)
     assert all(p.is_contiguous() and p.dtype == torch.float32 for p in loop.model.parameters())
     assert type(loop.optimizer) is torch.optim.Adam

@@ -1,4 +1,4 @@
-"""Muon: orthogonal steps for the kernels, AdamW's for the rest, and nothing at all where a step is masked."""
+"""Muon: orthogonal steps for the kernels, as torch's Muon makes them for matrices; AdamW's for the rest."""
 
 import pytest
 import torch
@@ -9,6 +9,27 @@ from helpers.training import muon
 
 def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+SHAPES = ((2, 3, 1, 1), (6, 4, 3, 3), (129, 130, 1, 1), (6,), (2, 6, 1, 1))  # the second alone is Muon's
+
+
+def weights():
+    return [torch.nn.Parameter(random(*shape)) for shape in SHAPES]
+
+
+def set_gradients(params, seed):
+    for i, p in enumerate(params):
+        p.grad = random(*p.shape, seed=seed + 10 * i)
+
+
+def tensors(params, optimizer):
+    """Weights and all that the optimizer keeps of earlier gradients."""
+    return [t.detach().clone() for t in (*params, *(t for s in optimizer.state.values() for t in s.values()))]
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def by_decomposition(matrix):
@@ -37,7 +58,7 @@ def test_orthogonal_knows_no_length_and_takes_nothing_but_zeros():
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_kernel_s_matrix_has_a_row_for_each_first_channel(layout):
+def test_a_kernel_s_matrix_has_a_row_for_each_output_channel(layout):
     kernel = random(4, 3, 2, 5).contiguous(memory_format=layout)
     matrix = muon.as_matrix(kernel)
     assert matrix.shape == (4, 30)
@@ -45,46 +66,44 @@ def test_a_kernel_s_matrix_has_a_row_for_each_first_channel(layout):
     assert torch.equal(muon.as_kernel(matrix, kernel), kernel)
 
 
-def test_one_kernel_steps_as_torch_s_muon_does():
+def test_a_kernel_steps_as_torch_s_muon_does():
     """The oracle takes matrices only, and multiplies in bfloat16: a hundredth off."""
-    kernels = [torch.nn.Parameter(random(*shape)) for shape in ((2, 3, 1, 1), (6, 4, 3, 3), (2, 6, 1, 1))]
-    twin = torch.nn.Parameter(muon.as_matrix(kernels[1].detach()).clone())
-    mine = muon.Muon(kernels, lr=0.1, weight_decay=0.5)
+    params = weights()
+    twin = torch.nn.Parameter(muon.as_matrix(params[1].detach()).clone())
+    mine = muon.Muon(params, lr=0.1, weight_decay=0.5)
     theirs = torch.optim.Muon([twin], lr=0.1, weight_decay=0.5, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     for seed in (1, 2, 3):
-        for i, p in enumerate(kernels):
-            p.grad = random(*p.shape, seed=seed + 10 * i)
-        twin.grad = muon.as_matrix(kernels[1].grad)
+        set_gradients(params, seed)
+        twin.grad = muon.as_matrix(params[1].grad)
         before = twin.detach().clone()
         mine.step()
         theirs.step()
-        moved = muon.as_matrix(kernels[1].detach()) - before
+        moved = muon.as_matrix(params[1].detach()) - before
         length = (twin - before).norm()
         assert (moved - (twin - before)).norm() < 0.03 * length and abs(moved.norm() / length - 1) < 0.01
         with torch.no_grad():
-            twin.copy_(muon.as_matrix(kernels[1]))
+            twin.copy_(muon.as_matrix(params[1]))
 
 
 def test_the_rest_steps_as_torch_s_adamw_does_to_the_bit():
     """The first and the last kernel, a wide one, norms and biases."""
-    shapes = ((2, 3, 1, 1), (6, 4, 3, 3), (129, 130, 1, 1), (6,), (2, 6, 1, 1))
-    weights = [torch.nn.Parameter(random(*shape)) for shape in shapes]
-    twins = [torch.nn.Parameter(w.detach().clone()) for i, w in enumerate(weights) if i != 1]
-    mine = muon.Muon(weights, lr=0.1, weight_decay=0.5)
+    params = weights()
+    rest = [p for i, p in enumerate(params) if i != 1]
+    twins = [torch.nn.Parameter(p.detach().clone()) for p in rest]
+    mine = muon.Muon(params, lr=0.1, weight_decay=0.5)
     theirs = torch.optim.AdamW(twins, lr=0.1, weight_decay=0.5, fused=True)
     for seed in (1, 2):
-        for i, w in enumerate(weights):
-            w.grad = random(*w.shape, seed=seed + 10 * i)
-        for twin, w in zip(twins, [w for i, w in enumerate(weights) if i != 1], strict=True):
-            twin.grad = w.grad.clone()
+        set_gradients(params, seed)
+        for twin, p in zip(twins, rest, strict=True):
+            twin.grad = p.grad.clone()
         mine.step()
         theirs.step()
-    assert all(torch.equal(a, b) for a, b in zip(twins, [w for i, w in enumerate(weights) if i != 1], strict=True))
-    assert set(mine.state[weights[1]]) == {"mean"} and "exp_avg" in mine.state[weights[2]]
+    assert same(twins, rest)
+    assert set(mine.state[params[1]]) == {"mean"} and "exp_avg" in mine.state[params[2]]
 
 
 def test_every_weight_of_a_network_is_moved_by_one_of_the_two():
-    model = unet.UNet(11, width=16)
+    model = unet.UNet(11, width=16).to(memory_format=torch.channels_last)
     optimizer = muon.Muon(model.parameters(), lr=1e-2)
     kernels, others = (group["params"] for group in optimizer.param_groups)
     assert len(kernels) + len(others) == len(list(model.parameters()))
@@ -96,25 +115,55 @@ def test_every_weight_of_a_network_is_moved_by_one_of_the_two():
     model(random(2, 3, 32, 32)).square().mean().backward()
     optimizer.step()
     assert not any(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+    optimizer.zero_grad(set_to_none=True)
+    assert all(p.grad is None for p in model.parameters())
 
 
-def test_a_masked_step_in_the_middle_changes_no_bit():
-    kernels = [torch.nn.Parameter(random(*shape)) for shape in ((2, 3, 1, 1), (6, 4, 3, 3), (2, 6, 1, 1))]
-    optimizer = muon.Muon(kernels, lr=0.1, weight_decay=0.5)
-    for p in kernels:
-        p.grad = random(*p.shape, seed=1)
+def test_a_state_that_is_loaded_goes_on_to_the_bit(tmp_path):
+    straight, halfway = weights(), weights()
+    one, other = muon.Muon(straight, lr=0.1, weight_decay=0.5), muon.Muon(halfway, lr=0.1, weight_decay=0.5)
+    for seed in (1, 2):
+        for params, optimizer in ((straight, one), (halfway, other)):
+            set_gradients(params, seed)
+            optimizer.step()
+    torch.save(other.state_dict(), tmp_path / "state.pt")
+    resumed = [torch.nn.Parameter(p.detach().clone()) for p in halfway]
+    optimizer = muon.Muon(resumed, lr=7.0, weight_decay=7.0)  # the state's own count
+    optimizer.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for params, each in ((straight, one), (resumed, optimizer)):
+        set_gradients(params, 3)
+        each.step()
+    assert same(tensors(straight, one), tensors(resumed, optimizer))
+
+
+def test_rate_and_decay_may_be_changed_between_steps():
+    """As the schedule does: at rate 0 nothing moves."""
+    params = weights()
+    optimizer = muon.Muon(params, lr=0.1, weight_decay=0.5)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    before = [p.detach().clone() for p in params]
+    set_gradients(params, 1)
     optimizer.step()
-    before = [t.clone() for t in (*kernels, *(t for s in optimizer.state.values() for t in s.values()))]
-    for p in kernels:
-        p.grad.fill_(float("nan"))
-    optimizer.found_inf = torch.ones(())
-    optimizer.step()
-    after = [*kernels, *(t for s in optimizer.state.values() for t in s.values())]
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert same(params, before)
+
+
+def test_fp16_s_scaler_skips_a_step_that_overflows():
+    params = weights()
+    optimizer, scaler = muon.Muon(params, lr=0.1), torch.amp.GradScaler("cpu", init_scale=2.0)
+    scaler.scale(torch.zeros(()))  # the scaler begins with the first loss
+    for factor, moves in ((1.0, True), (float("inf"), False)):
+        before = tensors(params, optimizer)
+        set_gradients(params, 1)
+        params[1].grad *= factor
+        scaler.step(optimizer)
+        scaler.update()
+        assert same(tensors(params, optimizer)[: len(params)], before[: len(params)]) != moves
+    assert same(tensors(params, optimizer), before) and scaler.get_scale() == 1.0
 
 
 def test_what_has_no_gradient_stays():
-    kernels = [torch.nn.Parameter(random(*shape)) for shape in ((2, 3, 1, 1), (6, 4, 3, 3), (2, 6, 1, 1))]
-    before = [p.detach().clone() for p in kernels]
-    muon.Muon(kernels, lr=0.1, weight_decay=0.5).step()
-    assert all(torch.equal(a, b) for a, b in zip(before, kernels, strict=True))
+    params = weights()
+    before = [p.detach().clone() for p in params]
+    muon.Muon(params, lr=0.1, weight_decay=0.5).step()
+    assert same(before, params)
