@@ -29,7 +29,7 @@ from helpers.core.registry import load_dataset
 from helpers.settings import Settings, make_settings
 from helpers.sources import restructure
 from helpers.trainer import Trainer, train_step
-from helpers.training import stepper
+from helpers.training import faults
 from helpers.training.stepper import Stepper
 
 CLASSES = 11
@@ -63,7 +63,7 @@ def fitting(work: Callable[[], str], what: str) -> str:
     try:
         return work()
     except (RuntimeError, TrainingError) as error:
-        if not stepper.is_out_of_memory(error) and "out of memory" not in str(error):  # a TrainingError's message
+        if not faults.is_out_of_memory(error) and "out of memory" not in str(error):  # a TrainingError's message
             raise
         return f"{what}: out of memory on this GPU"
     finally:

@@ -174,7 +174,7 @@ class Trainer(Session):
         network, classes = network or self.network, len(self.dataset.classes)
         matrix = torch.zeros(classes, classes, dtype=torch.int64)
         for batch in self.feeds["val"]():
-            images, labels = self.at_size(*batch[:2], self.epoch)
+            images, labels = self.at_size(batch[0], batch[1], self.epoch)
             x = to_float(images, self.settings.mean, self.settings.std)
             with self.stepper.autocast():
                 matrix += metrics.confusion(network(x).argmax(1).cpu(), labels.cpu(), classes)
