@@ -6,16 +6,19 @@ import os
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
+import filelock
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from tqdm import tqdm
+from tqdm.contrib import concurrent
 
 from . import hardware
 from .errors import DataError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # What PIL raises on a damaged or hostile picture (the last two on damaged EXIF); anything else is a fault of ours.
 UNREADABLE = (
@@ -90,11 +93,32 @@ def read_photo(path: Path) -> np.ndarray:
         raise DataError(f"{Path(path).name}: cannot be read as a photo ({why(error, path)}); replace it") from error
 
 
-def thread_map(function: Callable, items: Iterable, title: str) -> list:
-    """function of each item, in order, on all cores with a bar; an interrupt drops what has not begun."""
+def thread_map(function: Callable[[T], R], items: Iterable[T], title: str) -> list[R]:
+    """function of each item, in order, on all cores with a bar; an interrupt drops what has not begun.
+
+    Threads: Pillow, hashing and file access let go of Python's lock.
+    """
     items = list(items)
-    pool = ThreadPoolExecutor(hardware.cores())  # PIL, hashing and file access let go of the GIL
+    bar = {"desc": title, "disable": not items, "max_workers": hardware.cores()}
+    return concurrent.thread_map(function, items, **bar)
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: Exception, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file at `path`, freed when its process dies; raises `busy` where another process holds it.
+
+    wait: until it is free. A folder on Drive or a network that knows no locks: better without than not at all.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
     try:
-        return list(tqdm(pool.map(function, items), title, len(items), disable=not items))
+        lock.acquire(timeout=-1 if wait else 0)
+    except filelock.Timeout:
+        raise busy from None
+    except (OSError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
+        lock.release()
