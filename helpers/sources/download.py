@@ -87,22 +87,18 @@ KAGGLE = {"camvid32": "carlolepelaars/camvid", "cityscapes": "dansbecker/citysca
 
 
 def fetch(dataset: str) -> Path:
-    """Download and unpack the release of `dataset` -> its folder in data/; one that is there whole stays; DataError."""
+    """Download and unpack the release of `dataset` -> its folder in data/, as it is where it is whole; DataError."""
     load_dataset(dataset)  # raises for an unknown name
-    data = env.data_dir()
     if dataset not in RELEASES:
         raise DataError(where_to_click(dataset))
     release = RELEASES[dataset]
-    folder = data / release.folder
+    folder = env.data_dir() / release.folder
     if find_root(folder, release.parts):
         return folder
-    if folder.exists() and not (folder.is_dir() and all(archives.is_noise(path.name) for path in folder.iterdir())):
-        fault = f"is there but not whole (wanted: {', '.join(release.parts)})"  # it may be the reader's own
-        raise DataError(f"{env.shown(folder)}: {fault}; move it away to download it, or use it without downloading")
-    downloads = data / "downloads"
+    downloads = env.data_dir() / "downloads"
     busy = DataError(f"{env.shown(downloads)}: another download is running; wait until it ends")
     with files.locked(downloads / ".lock", busy):
-        shutil.rmtree(folder, ignore_errors=True)  # empty, or with a system's leftovers only
+        clear_place(folder, release.parts)
         unpack([at_hand(source) or download(source) for source in release.sources], release, folder)
     return folder
 
@@ -124,6 +120,16 @@ def find_root(folder: Path, parts: tuple[str, ...]) -> Path | None:
         if all(any(not archives.is_noise(path.name) for path in root.glob(part)) for part in parts):
             return root
     return None
+
+
+def clear_place(folder: Path, parts: tuple[str, ...]) -> None:
+    """Remove a folder with nothing in it but a system's leftovers; DataError for any other: it may be the reader's."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or not all(archives.is_noise(path.name) for path in folder.iterdir()):
+        fault = f"is there but not whole (wanted: {', '.join(parts)})"
+        raise DataError(f"{env.shown(folder)}: {fault}; move it away to download it, or use it without downloading")
+    shutil.rmtree(folder)
 
 
 def unpack(paths: list[Path], release: Release, folder: Path) -> None:
@@ -168,7 +174,7 @@ def difference(path: Path, source: Source) -> str:
 
 
 def digest(path: Path, kind: str) -> str:
-    """The file's MD5 or SHA-256, hex; MD5 tells damage, not malice, and systems in FIPS mode must know that."""
+    """The file's MD5 or SHA-256, hex; systems in FIPS mode allow MD5 only where it is not for security."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
