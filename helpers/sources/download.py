@@ -1,7 +1,6 @@
 """Official archives -> data/: downloaded by gdown, which resumes, checked against what is published, and unpacked."""
 
 import hashlib
-import re
 import shutil
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -23,7 +22,6 @@ TIMEOUT = 30  # seconds without an answer
 HEAD = 2**16  # bytes that tell an archive from a page, and hold a page's title
 QUIET = {"start": "", "output": ""}  # what gdown prints beside its bar; the second is a path of this machine
 SIGNATURES = {b"PK\x03\x04": ".zip", b"\x1f\x8b": ".tar.gz", b"7z\xbc\xaf\x27\x1c": ".7z"}
-PAGE = re.compile(rb"<(!doctype html|html|head|body|title)\b", re.I)
 
 
 @dataclass(frozen=True)
@@ -168,15 +166,12 @@ def difference(path: Path, source: Source) -> str:
     if source.size is not None and size != source.size:
         return f"it has {size:,} bytes, published are {source.size:,}"
     for kind, published in (("md5", source.md5), ("sha256", source.sha256)):
-        if published and (measured := digest(path, kind)) != published:
-            return f"its {kind.upper()} is {measured}, published is {published}"
+        if published:
+            with open(path, "rb") as file:  # in FIPS mode MD5 is allowed only where it is not for security
+                measured = hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
+            if measured != published:
+                return f"its {kind.upper()} is {measured}, published is {published}"
     return ""
-
-
-def digest(path: Path, kind: str) -> str:
-    """The file's MD5 or SHA-256, hex; systems in FIPS mode allow MD5 only where it is not for security."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def download(source: Source) -> Path:
@@ -212,12 +207,14 @@ def transfer(source: Source, target: Path) -> None:
         except gdown.exceptions.FileURLRetrievalError as error:
             raise failed(source, page_fault(str(error))) from error
         except KeyError as error:  # a page without the headers or the form that gdown expects
-            raise failed(source, f"a page came in its place, which gdown cannot read ({error})") from error
+            raise failed(source, f"no archive came but a page that gdown cannot read ({error})") from error
         except requests.exceptions.RequestException as error:
             answer = error.response
             fault = type(error).__name__ if answer is None else f"{answer.status_code} {answer.reason}"
-            if wait == TRIES or not half_files(target):
+            if not half_files(target):
                 raise failed(source, f"cannot be downloaded ({fault})") from error
+            if wait == TRIES:
+                raise failed(source, f"was cut {TRIES} times ({fault}); the next run goes on from there") from error
             print(f"{source.file}: cut ({fault}); goes on in {wait} s")
             sleep(wait)
 
@@ -241,21 +238,19 @@ def recognise(head: bytes) -> tuple[str, str]:
     for signature, suffix in SIGNATURES.items():
         if head.startswith(signature):
             return suffix, ""
-    if PAGE.search(head):
-        return "", page_fault(head.decode("utf-8", "replace"))
-    return "", "what came is no .zip, .tar.gz or .7z"
+    return "", page_fault(head.decode("utf-8", "replace"))
 
 
 def page_fault(page: str) -> str:
-    """What a page says that came in place of a file: its title, else its first sentence."""
+    """What a page says that came in the archive's place: its title, else its first sentence."""
     soup = bs4.BeautifulSoup(page, "html.parser")
     text = " ".join((soup.title or soup).get_text(" ").split())
     sentence = text.removeprefix("Failed to retrieve file url: ").split(". ")[0]  # gdown's words
-    return f"a page came in its place, saying: {archives.printable(sentence[:160])}"
+    return f"no archive came but a page, saying: {archives.printable(sentence[:160]) or 'nothing'}"
 
 
 def failed(source: Source, fault: str) -> DataError:
     """The error of a download, with what always helps."""
     data = env.shown(env.data_dir())
     by_hand = f"open {source.url} in a browser (sign in if it asks) and put the file into {data}/"
-    return DataError(f"{source.file}: {fault}; run again later (it goes on where it was cut), or {by_hand}")
+    return DataError(f"{source.file}: {fault}; run again later, or {by_hand}")

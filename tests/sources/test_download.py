@@ -286,8 +286,8 @@ def test_cut_download_goes_on_where_it_was_cut(server, pets, waits):
 
 def test_download_goes_on_in_the_next_run(server, pets, waits):
     server.replies["/images.tar.gz"].cuts = [CHUNK] + 4 * [None, 0]
-    message = refused("pets", "^images.tar.gz: cannot be downloaded .ChunkedEncodingError.")
-    assert "run again later (it goes on where it was cut)" in message and waits == [1, 2, 3, 4]
+    refused("pets", "^images.tar.gz: was cut 5 times .ChunkedEncodingError.; the next run goes on from there")
+    assert waits == [1, 2, 3, 4]
     (half,) = left()
     assert data(half).read_bytes() == pets["images"][:CHUNK]
     download.fetch("pets")
@@ -306,7 +306,7 @@ def test_page_does_not_harm_a_half_file(server, pets):
     """A hotel's page while a download goes on: the half file stays, and the next run goes on."""
     reply = server.replies["/images.tar.gz"]
     reply.cuts = [CHUNK] + 4 * [None, 0]
-    refused("pets", "cannot be downloaded")
+    refused("pets", "was cut 5 times")
     server.replies["/images.tar.gz"] = Reply(PORTAL, "text/html")
     refused("pets", "saying: Welcome to Hotel Wi-Fi")
     server.replies["/images.tar.gz"] = reply
@@ -352,8 +352,8 @@ PORTAL = b"\n<html><title>Welcome to\nHotel Wi-Fi</title><body>Accept our terms<
 PAGES = [
     (PORTAL, "saying: Welcome to Hotel Wi-Fi; run again later"),
     (b"<html><script>var x = 'no. ';</script><p>Quota&nbsp;exceeded. Sorry.", "saying: Quota exceeded; run again"),
-    (b"not an archive, not a page", "what came is no .zip, .tar.gz or .7z; "),
-    (b"", "what came is no .zip, .tar.gz or .7z; "),
+    (b"plain\x00 text", r"saying: plain\\x00 text; "),
+    (b"", "saying: nothing; "),
 ]
 
 
@@ -428,17 +428,20 @@ DRIVE_PAGES = [
     (
         b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head><body>\n"
         b'<p class="uc-error-subcaption">Too many users have viewed or downloaded this file recently. Please try.</p>',
-        "saying: Too many users have viewed or downloaded this file recently; run again later",
+        "came but a page, saying: Too many users have viewed or downloaded this file recently; run again later",
     ),
-    (b"<html><title>Google Drive: Sign-in</title>to continue</html>", "saying: Cannot retrieve the public link"),
-    (b'<html><form id="download-form"></form></html>', "which gdown cannot read .'action'"),
+    (
+        b"<html><title>Google Drive: Sign-in</title>to continue</html>",
+        "came but a page, saying: Cannot retrieve the public link",
+    ),
+    (b'<html><form id="download-form"></form></html>', "came but a page that gdown cannot read .'action'"),
 ]
 
 
 @pytest.mark.parametrize(("page", "reason"), DRIVE_PAGES)
 def test_page_of_drive_is_recognised(server, drive, waits, page, reason):
     server.replies["/uc"] = Reply(page, "text/html; charset=utf-8")
-    message = refused("helen", f"^helenstar_release: a page came in its place, {reason}")
+    message = refused("helen", f"^helenstar_release: no archive {reason}")
     assert "open https://drive.google.com/file/d/1jweX1u0vltv-tYZhYp6mlyDZDy0aDyrw/view in a browser" in message
     assert "put the file into data/" in message and left() == set() and waits == []
 
