@@ -1,8 +1,6 @@
-"""A downloaded archive -> a folder, safely: looked through whole before a byte is written."""
+"""A downloaded archive -> a folder, safely: checked before a byte is written, unpacked whole or not at all."""
 
 import contextlib
-import gzip
-import hashlib
 import lzma
 import re
 import shutil
@@ -11,16 +9,32 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from ..core import env
 from ..core.errors import DataError
 
-NOISE = {".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX", ".ipynb_checkpoints"}  # systems leave them
-RATIO, LARGEST = 200, 20 * 2**30  # an archive may grow so many times (photos hardly do), and to so many bytes
+NOISE = {".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX", ".ipynb_checkpoints"}
+SUFFIXES = (".zip", ".tar.gz", ".tgz", ".7z")
+RATIO, LARGEST = 200, 20 * 2**30  # the decompression limit: times the archive's size (photos hardly grow), and bytes
+REMEDY = "remove this archive and take the release's own"
+# What damaged archives raise; gzip raises OSError, open_7z ValueError.
+DAMAGE = (OSError, EOFError, RuntimeError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
+
+
+class ArchiveError(DataError):
+    """An archive is damaged, hostile or not the release: another copy is needed."""
+
+
+class Member(NamedTuple):
+    """One entry of an archive."""
+
+    name: str
+    size: int  # bytes, unpacked
+    plain: bool  # a file or a folder, not a link or a device
 
 
 def is_noise(name: str) -> bool:
@@ -33,81 +47,14 @@ def printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
-@dataclass(frozen=True)
-class Member:
-    """One entry of an archive; kind is file, folder or other (links, devices)."""
-
-    name: str
-    size: int
-    kind: str
-
-
-BROKEN = (OSError, EOFError, RuntimeError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError)
-BROKEN += (zipfile.BadZipFile,)
+def suffix_of(path: Path) -> str | None:
+    """The archive's suffix as SUFFIXES has it, or None."""
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what a damaged archive raises into a DataError with the remedy."""
-    try:
-        yield
-    except BROKEN as error:
-        text = getattr(error, "strerror", None) or str(error) or type(error).__name__  # no path in it
-        fault = text.splitlines()[0]
-        remedy = "download it again or remove it"
-        raise DataError(f"{path.name}: cannot be unpacked ({fault}); {remedy}") from error
-
-
-def kind_of(file: bool, folder: bool) -> str:
-    """Only plain files and folders are ever unpacked."""
-    return "file" if file else "folder" if folder else "other"
-
-
-def list_zip(path: Path) -> Iterator[Member]:
-    """Entries of a .zip."""
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            form = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive keeps no Unix modes
-            plain = form in (0, stat.S_IFDIR if info.is_dir() else stat.S_IFREG)
-            yield Member(info.filename, info.file_size, kind_of(plain and not info.is_dir(), plain))
-
-
-def unpack_zip(path: Path, folder: Path) -> None:
-    """Write the files of a .zip."""
-    with zipfile.ZipFile(path) as archive:
-        for info in tqdm(archive.infolist(), "unpacking", unit="file"):
-            if not info.is_dir():
-                with archive.open(info) as source:
-                    write_member(folder, info.filename, source)
-
-
-@contextlib.contextmanager
-def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """tarfile takes a damaged entry for the end; reading on to the stream's own end tests its checksum."""
-    with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-        yield archive
-        while stream.read(2**20):
-            pass
-
-
-def list_tar(path: Path) -> Iterator[Member]:
-    """Entries of a .tar.gz."""
-    with open_tar(path) as archive:
-        for info in archive:
-            yield Member(info.name, info.size, kind_of(info.isreg(), info.isdir()))
-
-
-def unpack_tar(path: Path, folder: Path) -> None:
-    """Write the plain files of a .tar.gz, by hand: links, owners and modes have no way in on any Python."""
-    with open_tar(path) as archive:
-        for info in tqdm(archive, "unpacking", unit="file"):
-            if info.isreg():
-                write_member(folder, info.name, archive.extractfile(info))
-
-
-@contextlib.contextmanager
-def open_7z(path: Path) -> Iterator:
-    """py7zr's archive; its errors share no base, and the package may be missing."""
+def open_7z(path: Path) -> Iterator[Any]:
+    """A SevenZipFile; the package may be missing (on Colab it is), and its errors have no common base."""
     try:
         import py7zr
     except ImportError as error:
@@ -119,140 +66,116 @@ def open_7z(path: Path) -> Iterator:
         raise ValueError(str(error) or type(error).__name__) from error
 
 
-def list_7z(path: Path) -> Iterator[Member]:
-    """Entries of a .7z."""
-    with open_7z(path) as archive:
+@contextlib.contextmanager
+def open_archive(path: Path) -> Iterator[Any]:
+    """A ZipFile, TarFile or SevenZipFile; ArchiveError if it turns out to be damaged while it is open."""
+    suffix = suffix_of(path)
+    try:
+        if suffix == ".zip":
+            with zipfile.ZipFile(path) as zipped:
+                yield zipped
+        elif suffix == ".7z":
+            with open_7z(path) as archive:
+                yield archive
+        else:
+            with tarfile.open(path, "r:gz") as tar:
+                yield tar
+    except DAMAGE as error:
+        text = getattr(error, "strerror", None) or str(error) or type(error).__name__  # strerror names no path
+        fault = f"cannot be unpacked ({text.splitlines()[0]})"
+        raise ArchiveError(f"{path.name}: {fault}; download it again or remove it") from error
+
+
+def members_of(archive: Any) -> Iterator[Member]:
+    """The entries of an open archive."""
+    if isinstance(archive, zipfile.ZipFile):
+        for entry in archive.infolist():
+            form = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the archive keeps no Unix modes
+            yield Member(entry.filename, entry.file_size, form in (0, stat.S_IFREG, stat.S_IFDIR))
+    elif isinstance(archive, tarfile.TarFile):
+        for header in archive:
+            yield Member(header.name, header.size, header.isreg() or header.isdir())
+        while archive.fileobj.read(2**20):  # tarfile takes a damaged entry for the end; at its own, gzip checks its sum
+            pass
+    else:
         for info in archive.list():
-            yield Member(info.filename, info.uncompressed or 0, kind_of(info.is_file, info.is_directory))
-
-
-def unpack_7z(path: Path, folder: Path) -> None:
-    """Write the files of a .7z."""
-    with open_7z(path) as archive:
-        plain = [info.filename for info in archive.list() if info.is_file]
-        archive.extract(folder, [name for name in plain if not any(map(is_noise, safe_parts(name)))])
-
-
-ARCHIVES: dict[str, tuple[Callable, Callable]] = {
-    ".zip": (list_zip, unpack_zip),
-    ".tar.gz": (list_tar, unpack_tar),
-    ".tgz": (list_tar, unpack_tar),
-    ".7z": (list_7z, unpack_7z),
-}
-
-
-def suffix_of(path: Path) -> str | None:
-    """The archive's suffix as ARCHIVES has it, or None."""
-    return next((suffix for suffix in ARCHIVES if path.name.lower().endswith(suffix)), None)
+            yield Member(info.filename, info.uncompressed or 0, info.is_file or info.is_directory)
 
 
 def list_archive(path: Path) -> list[Member]:
-    """Entries up to the first that goes beyond the size limit: a bomb is not read to its end."""
-    listed, total = [], 0
-    with reading(path):
-        for member in ARCHIVES[suffix_of(path)][0](path):
-            listed.append(member)
-            total += member.size + 512  # an empty file costs too
-            if total > size_limit(path):
-                break
-    return listed
+    """All entries of an archive; ArchiveError if it is damaged."""
+    with open_archive(path) as archive:
+        return list(members_of(archive))
 
 
-def size_limit(path: Path) -> int:
-    """Bytes that an archive may unpack to."""
-    return min(LARGEST, RATIO * path.stat().st_size)
+def check(path: Path) -> int:
+    """The bytes that an archive unpacks to; ArchiveError if it is damaged or would harm. No bomb is read to its end."""
+    total, limit = 0, min(LARGEST, RATIO * path.stat().st_size)
+    with open_archive(path) as archive:
+        for name, size, plain in members_of(archive):
+            inside = PurePosixPath(name.replace("\\", "/"))
+            if inside.is_absolute() or ".." in inside.parts or "\0" in name or re.match("[A-Za-z]:", name):
+                raise ArchiveError(f"{path.name}: {printable(name)} leads out of its folder; {REMEDY}")
+            if not plain:
+                raise ArchiveError(f"{path.name}: {printable(name)} is a link or a device; {REMEDY}")
+            total += size + 512  # an empty file costs too
+            if total > limit:
+                fault = f"unpacks to more than {limit:,} bytes, the decompression limit"
+                raise ArchiveError(f"{path.name}: {fault}; {REMEDY}")
+    return total
 
 
-def safe_parts(name: str) -> tuple[str, ...]:
-    """An entry's name -> its path below the folder; ValueError if it would lead out of it."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or "\0" in name or re.match(r"[A-Za-z]:", name):
-        raise ValueError(f"{printable(name)} leads out of its folder")
-    return path.parts
+def is_wanted(name: str) -> bool:
+    """Is this entry no leftover of a system, nor in a folder of leftovers?"""
+    return not any(is_noise(part) for part in name.split("/"))
 
 
-def check_members(path: Path, members: list[Member]) -> None:
-    """DataError if an archive would write outside its folder, hold links or devices, or fill the disk."""
-    check_harmless(path, members)
-    check_space(path, members)
+def extract(path: Path, folder: Path) -> None:
+    """Write the files of an archive below `folder`; what it holds has been checked."""
+    with open_archive(path) as archive:
+        if isinstance(archive, zipfile.ZipFile):
+            for entry in tqdm(archive.infolist(), "unpacking", unit="file"):
+                entry.filename = entry.filename.replace("\\", "/")  # as some programs for Windows write it
+                if is_wanted(entry.filename):
+                    archive.extract(entry, folder)
+        elif isinstance(archive, tarfile.TarFile):
+            for header in tqdm(archive, "unpacking", unit="file"):
+                if is_wanted(header.name):
+                    archive.extract(header, folder, filter="data")
+        else:
+            archive.extract(folder, [name for name in archive.getnames() if is_wanted(name)])
 
 
-def check_harmless(path: Path, members: list[Member]) -> None:
-    """DataError if an archive would write outside its folder, holds links or devices, or grows as no photos do."""
-    remedy = "remove this archive and take the release's own"
-    for member in members:
-        try:
-            safe_parts(member.name)
-        except ValueError as error:
-            raise DataError(f"{path.name}: {error}; {remedy}") from error
-        if member.kind == "other":
-            raise DataError(f"{path.name}: {printable(member.name)} is a link or a device; {remedy}")
-    if unpacked_size(members) > (limit := size_limit(path)):
-        raise DataError(f"{path.name}: unpacks to more than {limit:,} bytes, as no photos do; {remedy}")
+def unpack_together(paths: list[Path], target: Path, find_root: Callable[[Path], Path | None]) -> None:
+    """Archives -> the folder `target`: the root of a release that `find_root` finds in what they hold together.
 
-
-def check_space(path: Path, members: list[Member]) -> None:
-    """DataError if the disk cannot hold what an archive unpacks to."""
-    total, free = unpacked_size(members), shutil.disk_usage(env.data_dir()).free
-    if total > free:
-        fault = f"needs {total:,} bytes, the disk has {free:,}"
-        raise DataError(f"{path.name}: {fault}; free some or set UNET_HOME to a larger disk")
-
-
-def unpacked_size(members: list[Member]) -> int:
-    """Bytes on the disk; an empty file costs too."""
-    return sum(member.size + 512 for member in members)
-
-
-def write_member(folder: Path, name: str, source) -> None:
-    """Copy one entry's bytes below `folder`."""
-    parts = safe_parts(name)
-    if any(map(is_noise, parts)):
-        return
-    target = folder.joinpath(*parts)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target, "wb") as file:
-        shutil.copyfileobj(source, file)
-
-
-def unpack(path: Path, accept: Callable[[Path], Path | None]) -> Path:
-    """Archive -> the root that `accept` finds, in data/unpacked/, made once: whole under another name, renamed."""
-    if suffix_of(path) is None:
-        raise DataError(f"{path.name}: neither a folder nor a {', '.join(ARCHIVES)}; correct RELEASE")
-    target = env.data_dir() / "unpacked" / f"{path.name}-{short_hash(path)}"
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        check_members(path, list_archive(path))
-        work = target.with_name(f"{target.name}.tmp")
+    All are checked before a byte is written. They are unpacked under another name in data/unpacked/, then renamed.
+    DataError where an archive is bad, the disk too small, or no root is found; find_root may raise its own.
+    """
+    work = env.data_dir() / "unpacked" / f"{target.name}.tmp"
+    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+    need = sum([check(path) for path in paths])
+    work.mkdir(parents=True)
+    try:
+        if need > (free := shutil.disk_usage(work).free):
+            fault = f"needs {need:,} bytes, the disk has {free:,}"
+            raise DataError(f"{paths[0].name}: {fault}; free some or set UNET_HOME to a larger disk")
+        for path in paths:
+            extract(path, work)
+        root = find_root(work)
+        if root is None:
+            raise ArchiveError(f"{paths[0].name}: holds no folders of a known layout; {REMEDY}")
+        root.rename(target)
+    finally:
         shutil.rmtree(work, ignore_errors=True)
-        try:
-            write_files(path, work)
-            accepted(path, work, accept)
-            work.rename(target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    return accepted(path, target, accept)
 
 
-def write_files(path: Path, folder: Path) -> None:
-    """Unpack an archive, checked before, below `folder`; DataError where it is damaged."""
-    with reading(path):
-        ARCHIVES[suffix_of(path)][1](path, folder)
-
-
-def accepted(path: Path, folder: Path, accept: Callable[[Path], Path | None]) -> Path:
-    """The root that `accept` finds in the unpacked folder; DataError where it finds none."""
-    root = accept(folder)
-    if root is None:
-        remedy = "remove this archive and take the release's own"
-        raise DataError(f"{path.name}: holds no folders of a known layout; {remedy}")
-    return root
-
-
-def short_hash(path: Path) -> str:
-    """Of the size and both ends of an archive (the ends hold its listing): quick on gigabytes."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        head = file.read(2**16)
-        file.seek(max(0, size - 2**16))
-        return hashlib.sha256(head + file.read() + str(size).encode()).hexdigest()[:10]
+def unpack(path: Path, find_root: Callable[[Path], Path | None]) -> Path:
+    """Archive -> the root that `find_root` finds in it, kept in data/unpacked/ and made only once; DataError."""
+    if suffix_of(path) is None:
+        raise DataError(f"{path.name}: neither a folder nor a {', '.join(SUFFIXES)}; correct RELEASE")
+    state = path.stat()
+    target = env.data_dir() / "unpacked" / f"{path.name}-{state.st_size:x}-{state.st_mtime_ns:x}"
+    if not target.is_dir():
+        unpack_together([path], target, find_root)
+    return target
