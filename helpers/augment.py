@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .core.masks import VOID
+from .catalog import VOID
 
 TURN, SCALE, SHIFT = 15.0, 0.20, 0.08  # degrees; +-20 % of size; +-8 % of the side
 BRIGHT, CONTRAST, TINT = 0.20, 0.25, 0.08  # shift and gain in units of 0..1; gain of a single colour

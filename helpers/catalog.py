@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+VOID = 255  # in a label map: never trained, never counted
 SPLITS = ("train", "val", "test")
 Color = tuple[int, int, int]
 

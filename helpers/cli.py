@@ -34,8 +34,8 @@ def prepare(options: argparse.Namespace) -> int:
     dataset = options.dataset or choice.chosen_dataset()
     release = restructure.find_release(dataset, SAMPLES[options.scale or choice.default_scale("synthetic")])
     print(release.where)
-    result = restructure.restructure(dataset, release)
-    choice.write_choice(dataset, release.source, options.scale or choice.default_scale(release.source))
+    scale = options.scale or choice.default_scale(release.source)
+    result = restructure.restructure(dataset, release, scale=scale)
     print(restructure.table(result.findings))
     print(", ".join(f"{count} {split}" for split, count in result.counts.items()))
     return 0

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .catalog import VOID
 from .core import distributed
-from .core.masks import VOID
 
 
 def ids_and_valid_mask(target: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,14 +3,14 @@
 from dataclasses import asdict, dataclass, replace
 
 from .core import choice
-from .core.choice import default_scale, write_choice
+from .core.choice import default_scale
 from .core.env import run_dir, shown
 from .core.errors import UNetError
 from .core.registry import load_dataset
 
 # The last five are the core's, for notebooks: a dataset by name, what 01 prepared, and where a run's files lie.
 __all__ = ["RECIPES", "SAMPLES", "SCALES", "Settings", "chosen", "describe", "make_settings"]
-__all__ += ["default_scale", "load_dataset", "run_dir", "shown", "write_choice"]
+__all__ += ["default_scale", "load_dataset", "run_dir", "shown"]
 
 
 @dataclass(frozen=True)

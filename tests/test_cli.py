@@ -11,9 +11,9 @@ import tiny
 from PIL import Image
 
 from helpers import catalog, cli, predict, trainer
-from helpers.core import choice, env, files, masks
+from helpers.core import env, files, masks
 from helpers.core.errors import UNetError
-from helpers.sources import download
+from helpers.sources import download, restructure
 
 VERBS = ("prepare", "train", "predict", "score", "download", "export")
 
@@ -188,7 +188,7 @@ def test_score_prints_the_table_of_two_folders(tmp_path, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed[:3] == ["# helen, prediction: 1 label maps", "f1_bg=1.0000", "f1_face=1.0000"]
     assert printed[3] == "f1_lb=nan" and printed[7] == "f1_nose=1.0000" and len(printed) == 19
-    choice.write_choice("camvid", "release", "smoke")  # the dataset that was prepared last
+    restructure.write_choice("camvid", "release", "smoke")  # the dataset that was prepared last
     assert run("score", *label_folders(tmp_path, [[0, 1]], [[0, 1]])) == 0
     assert capsys.readouterr().out.splitlines()[:2] == ["# camvid, prediction: 1 label maps", "f1_Sky=1.0000"]
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from helpers import settings
-from helpers.core import choice
 from helpers.core.errors import UNetError
 from helpers.settings import Settings, make_settings
+from helpers.sources import restructure
 
 
 def test_a_recipe_at_a_scale_with_changes_on_top():
@@ -20,14 +20,14 @@ def test_a_recipe_at_a_scale_with_changes_on_top():
 
 def test_chosen_are_those_of_what_was_prepared():
     assert settings.chosen() == make_settings("helen", "tuned", "demo")  # nothing was
-    choice.write_choice("pets", "release", "smoke")
+    restructure.write_choice("pets", "release", "smoke")
     assert settings.chosen("original", epochs=3) == make_settings("pets", "original", "smoke", epochs=3)
 
 
 def test_a_run_is_described_in_one_line():
     line = "Helen* faces (synthetic), scale demo: 128 x 128 px, width 16, batch 4, 20 epochs"
     assert settings.describe(make_settings("helen", "tuned", "demo")) == line
-    choice.write_choice("camvid", "release", "demo")
+    restructure.write_choice("camvid", "release", "demo")
     assert "CamVid streets (release), scale demo: 144 x 192 px" in settings.describe(make_settings("camvid"))
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 
-from . import env, files, hardware
+from . import env, hardware
 from .errors import DataError
 
 
@@ -16,18 +16,6 @@ def read_choice() -> dict:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise DataError(f"{env.shown(path)} is not JSON ({error}): delete it and run notebook 01 again") from error
-
-
-def write_choice(dataset: str, source: str, scale: str | None = None) -> None:
-    """Keep what 01 prepared for the other notebooks: source is 'synthetic' or 'release'; without a scale it stays.
-
-    What was prepared of other datasets before is kept beside it.
-    """
-    choice = read_choice()
-    prepared = choice.get("prepared", {})
-    prepared[dataset] = prepared.get(dataset, {}) | {"source": source} | ({"scale": scale} if scale else {})
-    text = json.dumps({"dataset": dataset, "prepared": prepared}, indent=1)
-    files.write_atomic(env.data_dir() / "choice.json", text.encode())
 
 
 def prepared(dataset: str) -> dict:

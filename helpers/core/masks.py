@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..catalog import Color, Dataset, Row
+from ..catalog import VOID, Color, Dataset, Row
 from . import files
 from .errors import DataError
 
-VOID = 255  # never trained, never counted
 VOID_COLOR = (255, 255, 255)
 ID_MODES = {"1", "L", "P", "I", "I;16"}  # one channel: the pixel is the id (for P the palette's index)
 

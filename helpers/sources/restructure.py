@@ -380,8 +380,11 @@ def targets(manifest: Entry) -> dict[str, tuple[Entry, str]]:
 # Write ----------------------------------------------------------------------------------------------------------
 
 
-def restructure(dataset: str, release: Release, found: Scan | None = None) -> Result:
-    """Write a release's sound samples into splitted_data/<dataset>/; once more, it only repairs what differs."""
+def restructure(dataset: str, release: Release, found: Scan | None = None, scale: str | None = None) -> Result:
+    """Write a release's sound samples into splitted_data/<dataset>/; once more, it only repairs what differs.
+
+    The other notebooks and commands then use this dataset, at `scale` if that is given.
+    """
     found = found or scan(release, dataset)
     stop_if_bad(found, release, dataset)
     row, folder = load_dataset(dataset), env.split_dir(dataset)
@@ -400,9 +403,21 @@ def restructure(dataset: str, release: Release, found: Scan | None = None) -> Re
                 (folder / split / kind).mkdir(parents=True, exist_ok=True)
         thread_map(lambda name: write_file(folder / name, *wanted[name], row, release), missing, "writing")
         write_manifest(folder, new, complete=True)
-    choice.write_choice(dataset, release.source)
+    write_choice(dataset, release.source, scale)
     counts = {split: sum(entry["split"] == split for entry in new["samples"]) for split in SPLITS}
     return Result(folder, counts, found.findings, len(missing), len(wanted) - len(missing), len(stale))
+
+
+def write_choice(dataset: str, source: str, scale: str | None = None) -> None:
+    """Keep what 01 prepared for the other notebooks: source is 'synthetic' or 'release'; without a scale it stays.
+
+    What was prepared of other datasets before is kept beside it.
+    """
+    chosen = choice.read_choice()
+    prepared = chosen.get("prepared", {})
+    prepared[dataset] = prepared.get(dataset, {}) | {"source": source} | ({"scale": scale} if scale else {})
+    text = json.dumps({"dataset": dataset, "prepared": prepared}, indent=1)
+    files.write_atomic(env.data_dir() / "choice.json", text.encode())
 
 
 def find_stale(folder: Path, old: Entry, new: Entry) -> list[str]:

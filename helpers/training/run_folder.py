@@ -1,14 +1,14 @@
 """A run's folder: one training at a time, checkpoints that are whole, resume, undo, export."""
 
 import contextlib
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..core import distributed, env, files
-from ..core.errors import CheckpointError, TrainingError
-from ..settings import Settings
-from . import checkpoint, export
+from ..core.errors import CheckpointError, DataError, TrainingError
+from . import checkpoint
 
 FORMAT = 3  # of the checkpoint
 # A checkpoint goes on with no other network, optimizer or order of the data; all else may be changed on the way.
@@ -19,6 +19,8 @@ class RunFolder:
     """Checkpoints of one run under runs/<dataset>/<run>/. Of several ranks the first alone reads and writes."""
 
     def __init__(self, dataset: str, run: str):
+        if not re.fullmatch(r"[^\\/:]*[^\\/:.][^\\/:]*", run):
+            raise DataError(f"run {run!r} is not a valid run name: give it a plain name, without / \\ and :")
         self.run, self.path = run, env.run_dir(dataset, run)
         self.saved_step = -1  # of the newest checkpoint
         self.saved_at = time.monotonic()
@@ -93,19 +95,11 @@ class RunFolder:
         with checkpoint.explained(self.path / "previous.pt"):
             files.write_atomic(self.path / "previous.pt", (self.path / "last.pt").read_bytes())
 
-    def write_best(self, weights: dict, settings: Settings, scores: dict[str, float], trained_on: str) -> None:
-        """best.pt, the export of the best epoch's network."""
+    def write_best(self, write: Callable[[Path], None]) -> None:
+        """best.pt, the export of the best epoch's network, by `write`."""
         if distributed.rank() == 0:
             with checkpoint.explained(self.path / "best.pt"):
-                export.write_export(self.path / "best.pt", weights, settings, scores, trained_on)
-
-    def export(self, path: Path) -> None:
-        """Copy best.pt to `path`; TrainingError if no epoch is finished, CheckpointError if it is damaged."""
-        best = self.path / "best.pt"
-        if not best.exists():
-            raise TrainingError("no epoch is finished yet, so there is nothing to export: run fit first")
-        export.read_export(best)  # a damaged file is named here, not by whoever gets it
-        files.write_atomic(path, best.read_bytes())
+                write(self.path / "best.pt")
 
     def check_fits(self, state: dict, settings: dict, classes: list[str], data: dict[str, list]) -> None:
         """CheckpointError that names what differs from a checkpoint's state: network, classes or data."""

@@ -4,9 +4,9 @@ import threading
 from pathlib import Path
 from typing import Self
 
-from ..core import choice, distributed
+from ..core import choice, distributed, files
 from ..core.errors import TrainingError
-from . import faults, steering
+from . import export, faults, steering
 from .run import Run
 
 
@@ -177,7 +177,8 @@ class Session(Run):
         self._check_good()
         try:
             if score > before:
-                self.run_folder.write_best(*self._export_parts(row))
+                parts = self._export_parts(row)
+                self.run_folder.write_best(lambda path: export.write_export(path, *parts))
                 self.best = score
             self.save(score > before)
         except BaseException:
@@ -201,5 +202,12 @@ class Session(Run):
         return self.stepper.network.state_dict(), settings, scores, what
 
     def export(self, path: Path) -> None:
-        """Write the weights of the best epoch by validation as one file that predict.load takes anywhere."""
-        self.run_folder.export(path)
+        """Write the weights of the best epoch by validation as one file that predict.load takes anywhere.
+
+        TrainingError if no epoch is finished, CheckpointError if best.pt is damaged.
+        """
+        best = self.folder / "best.pt"
+        if not best.exists():
+            raise TrainingError("no epoch is finished yet, so there is nothing to export: run fit first")
+        export.read_export(best)  # a damaged file is named here, not by whoever gets it
+        files.write_atomic(path, best.read_bytes())

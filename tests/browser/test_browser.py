@@ -41,9 +41,9 @@ def prepared(tmp_path_factory) -> Path:
         "import sys; sys.path[:0] = ['tests']\n"
         "import tiny\n"
         "from helpers import preprocess\n"
-        "from helpers.core import choice\n"
+        "from helpers.sources import restructure\n"
         "tiny.prepare(train=24, val=3, test=8)\n"
-        "choice.write_choice('helen', 'synthetic', 'smoke')\n"
+        "restructure.write_choice('helen', 'synthetic', 'smoke')\n"
         "preprocess.open_arrays('helen', 64)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPO, env=environment, check=True)

@@ -280,8 +280,8 @@ def test_a_release_in_data_is_found_by_its_layout(tmp_path):
 
 
 def test_switching_datasets_loses_nothing(tmp_path, monkeypatch):
-    choice.write_choice("helen", "synthetic", "smoke")
-    choice.write_choice("camvid", "release", "demo")
+    restructure.write_choice("helen", "synthetic", "smoke")
+    restructure.write_choice("camvid", "release", "demo")
     assert (choice.chosen_dataset(), choice.source(), choice.chosen_scale()) == ("camvid", "release", "demo")
     monkeypatch.setenv("DATASET", "helen")
     assert (choice.chosen_dataset(), choice.source(), choice.chosen_scale()) == ("helen", "synthetic", "smoke")
