@@ -20,7 +20,7 @@ from ..core.errors import DataError, UNetError
 from ..core.files import thread_map
 from ..core.registry import load_dataset
 from ..settings import SAMPLES, SCALES
-from ..synthetic import faces, streets
+from ..synthetic import releases
 from . import custom, layouts
 from .archives import is_noise, list_archive, printable, suffix_of, unpack
 from .layouts import draw
@@ -170,9 +170,9 @@ def draw_sample(dataset: str, train: int, test: int) -> Release:
     folder = env.data_dir() / "samples" / f"{dataset}-{train}-{test}"
     drawn = f"using a drawn sample ({train} train, {test} test)"
     where = f"No release found in {env.shown(env.data_dir())}/: {drawn}"
+    root = releases.WRITERS[dataset](folder, train, test)
     if dataset == "helen":
-        return Release(faces.write_helen(folder, train, test), "synthetic", where)
-    root = streets.WRITERS[dataset](folder, train, test)
+        return Release(root, "synthetic", where)
     return converted(dataset, *found_or_error(dataset, root, env.shown(root)), "synthetic", where)
 
 

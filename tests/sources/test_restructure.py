@@ -89,11 +89,11 @@ def drawn(monkeypatch) -> list:
     """Replaces the drawing of samples; collects its calls."""
     calls = []
 
-    def write_helen(root, train, test, seed=0, progress=True):
+    def write_helen(root, train, test, progress=True):
         calls.append((root, train, test))
         return make(root / "helenstar_release", [f"s{i}" for i in range(train)], [f"st{i}" for i in range(test)])
 
-    monkeypatch.setattr(restructure.faces, "write_helen", write_helen)
+    monkeypatch.setitem(restructure.releases.WRITERS, "helen", write_helen)
     return calls
 
 
