@@ -209,7 +209,8 @@ case "$*" in
 esac
 """
 MAIN = ".venv/bin/python -m pytest kills= env="
-FAST = ".venv/bin/python -m pytest -m not slow tests/core tests/sources tests/training tests/plots tests/test_house.py kills= env="
+UNIT = "tests/core tests/sources tests/training tests/plots tests/test_house.py"
+FAST = f".venv/bin/python -m pytest -m not slow {UNIT} kills= env="
 PANEL = ".venv-colab/bin/python -m pytest tests/widgets/test_panel.py kills= env="
 KILL = ".venv/bin/python -m pytest tests/kills tests/notebooks kills=20 env="
 
