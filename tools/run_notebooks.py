@@ -68,7 +68,8 @@ def execute(path: Path, label: str, env: dict[str, str], out: Path) -> NotebookN
     )
     # Ctrl-C becomes KeyboardInterrupt again: nbclient's own handler leaves a traceback.
     client.on_notebook_start = lambda notebook: asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-    with tqdm(total=len(code), desc=label, unit="cell", leave=False, disable=None, dynamic_ncols=True) as bar:
+    shown = "{desc}: {n_fmt} of {total_fmt} cells, {elapsed}{postfix}"
+    with tqdm(total=len(code), desc=label, bar_format=shown, leave=False, disable=None, dynamic_ncols=True) as bar:
         client.bar = bar
         client.on_cell_executed = lambda cell, cell_index, execute_reply: bar.update()
         try:

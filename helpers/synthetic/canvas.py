@@ -23,8 +23,7 @@ def muted(rng: np.random.Generator) -> np.ndarray:
 
 def size_of(box: Box) -> tuple[int, int]:
     """Height and width in pixels."""
-    rows, columns = box
-    return rows.stop - rows.start, columns.stop - columns.start
+    return box[0].stop - box[0].start, box[1].stop - box[1].start
 
 
 def mirror(*half: tuple[float, float]) -> np.ndarray:
@@ -103,7 +102,9 @@ class Canvas:
         """Multiply by `factor` where alpha is 1."""
         self.image[box] *= (1 + (factor - 1) * alpha)[..., None]
 
-    def paint(self, points: np.ndarray, color: Paint, id: int | None = None, blur: float = 0, opacity: float = 1):
+    def paint(
+        self, points: np.ndarray, color: Paint, id: int | None = None, blur: float = 0, opacity: float = 1
+    ) -> None:
         """Fill an outline. With an id its sharp shape goes into the label."""
         box = self.box(points, 2 + 3 * blur)
         alpha = self.alpha(points, box)

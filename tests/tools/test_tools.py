@@ -1,9 +1,14 @@
 """The runner, the scrubbing and the badges, on notebooks of a few cells."""
 
+import fcntl
 import json
+import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -58,6 +63,19 @@ def test_runs_in_order_and_keeps(tmp_path):
     assert [cell.execution_count for cell in kept[0].cells[1:]] == [1, 2, 3]
     assert kept[1].cells[1].outputs[0].text == f"{tmp_path / 'nb'} {sys.executable} smoke None\n"
     assert not nbformat.read(first, as_version=4).cells[1].outputs  # the source stays as it was
+
+
+def test_a_terminal_shows_the_cell_and_the_last_line_that_it_printed(tmp_path):
+    """A training's epochs are seen while they run; the bar leaves one line."""
+    cell = f"import sys, time; sys.stderr.write({BAR!r}); print('epoch 1  loss 0.5'); time.sleep(0.5)"
+    one = write(tmp_path / "1.ipynb", cell, "print('f1_bg=0.9000')")
+    command = [sys.executable, "-m", "tools.run_notebooks", str(one), "--out", str(tmp_path / "out")]
+    master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    subprocess.run(command, cwd=setup_cell.REPO, stdout=terminal, stderr=terminal, check=True)
+    states = os.read(master, 65536).decode().split("\r")
+    assert any("[1/1] 1: 0 of 2 cells, 00:0" in state and "epoch 1  loss 0.5" in state for state in states)
+    assert sum("[1/1] 1: 2 cells in " in state for state in states) == 1
 
 
 def test_an_error_names_notebook_cell_and_cause(tmp_path):
