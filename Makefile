@@ -12,7 +12,8 @@ STAMP := $(VENV)/.installed
 COLAB := $(VENV)-colab
 COLAB_STAMP := $(COLAB)/.installed
 COLAB_TESTS := tests/widgets/test_panel.py
-FAST_TESTS := tests/core tests/sources tests/training tests/plots tests/test_*.py
+# All but whole trainings; what else takes long is marked slow.
+FAST_TESTS := tests/core tests/sources tests/training tests/plots $(filter-out tests/test_trainer%,$(wildcard tests/test_*.py))
 # The UNET_HOME of `make run` and `make notebooks`: a reader's data/ and runs/ are neither read nor written.
 HOME_DIR := build/home
 DEMO_RUN := $(HOME_DIR)/runs/helen/tuned-demo-synthetic
