@@ -26,7 +26,7 @@ from helpers.augment import Augment, to_float, to_ids
 from helpers.core import env, files, hardware, masks
 from helpers.core.errors import UNetError
 from helpers.settings import Settings, make_settings
-from helpers.synthetic import faces
+from helpers.synthetic import faces, releases
 from helpers.trainer import Trainer, train_step
 from helpers.training.stepper import Stepper
 from helpers.unet import UNet
@@ -43,7 +43,7 @@ def prepare() -> None:
     root = env.split_dir("helen")
     for split, count in (("train", PHOTOS), ("val", 4), ("test", 24)):
         for i in range(count):
-            photo, label = faces.draw_face(faces.face_seed(7, split, i), (1000, 800))
+            photo, label = faces.draw_face(releases.face_seed(split, 1_400_000 + i), (1000, 800))
             masks.write_label(root / split / "labels" / f"{i:03}.png", label)
             (root / split / "images").mkdir(parents=True, exist_ok=True)
             Image.fromarray(photo).save(root / split / "images" / f"{i:03}.jpg", quality=90)

@@ -7,23 +7,27 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPO / "notebooks"
 
-# A second run finds helpers/ in the folder that the first one changed into, so nothing happens twice.
 TEMPLATE = """\
-import os  # set-up, the same in all six: makes helpers importable; Colab fetches the repository first, once
+# Set-up, the same in all six notebooks: finds the folder that holds helpers/. Colab clones the repository first, once.
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-url = os.environ.get("UNET_REPO", "https://github.com/{slug}")
-top = next((p for p in Path("_").absolute().parents if (p / "helpers").is_dir()), Path.cwd() / Path(url).name)
-if "google.colab" in sys.modules:
-    top.exists() or subprocess.run(["git", "clone", "-q", "--depth", "1", url, str(top)], check=True)
-    os.chdir(top)
-sys.path[:0] = {{str(top)}} - set(sys.path)  # the line below, uncommented, keeps your work on Drive
+if "google.colab" in sys.modules and not Path("helpers").is_dir():
+    url = os.environ.get("UNET_REPO", "https://github.com/{slug}")
+    clone = Path(url).name
+    if not Path(clone).exists():
+        subprocess.run(["git", "clone", "-q", "--depth", "1", url, clone], check=True)
+    os.chdir(clone)
+folders = [Path.cwd(), *Path.cwd().parents]
+top = next((folder for folder in folders if (folder / "helpers").is_dir()), folders[0])
+if str(top) not in sys.path:
+    sys.path.insert(0, str(top))
+# Uncomment the next line to keep your work on Google Drive.
 # from google.colab import drive; drive.mount("/gdrive"); os.environ["UNET_HOME"] = "/gdrive/MyDrive/unet"
-__import__("helpers")  # before torch, whose threads it teaches to wait
 %matplotlib inline"""
-MARK = TEMPLATE.splitlines()[0]  # by which the cell is known when its text has changed
+MARK = "# Set-up, the same in all six"  # by which the cell is known when its text has changed
 
 BADGE_IMAGE = "https://colab.research.google.com/assets/colab-badge.svg"
 COLAB = "https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name}"

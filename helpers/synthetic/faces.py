@@ -1,42 +1,31 @@
-"""Draws portraits with exact label maps in the release's own layout, so that everything runs with no download.
+"""Synthetic portraits with exact label maps, so that everything runs with no download.
 
-A face is a set of attributes drawn from a seed (`Face`), outlines in a frame of its own (unit: half the face's height,
-x to the viewer's right, y down, z towards the viewer), turned in space and painted layer by layer. Image and label come
-from the same outlines: soft edges in the image, sharp ids in the label.
+A face is a set of random attributes (`Face`), outlines in a frame of its own (unit: half the face's height, x to the
+viewer's right, y down, z towards the viewer), turned in space and painted layer by layer. Image and label come from the
+same outlines: soft edges in the image, sharp ids in the label.
 """
 
-import contextlib
-import functools
-import io
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from multiprocessing import get_context
-from pathlib import Path
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
-from tqdm import tqdm
 
-from .. import catalog
-from ..core import files, hardware, masks
-from ..core.errors import DataError
+from .canvas import Box, Canvas, backdrop, between, camera, clouds, colors, enlarge, mirror, muted, smooth, smooth_line
 
 BG, FACE, LB, RB, LE, RE, NOSE, ULIP, IMOUTH, LLIP, HAIR = range(11)
-QUALITY = 90  # of the JPEGs
 
-# Skin from very pale to very dark and hair of natural and dyed colours, RGB 0..1
-SKINS = np.array([(250, 224, 206), (240, 200, 172), (224, 172, 138), (202, 145, 106), (168, 112, 76), (126, 80, 54),
-                  (98, 64, 46), (78, 52, 40)]) / 255  # fmt: skip
-HAIRS = np.array([(24, 20, 20), (44, 30, 24), (72, 48, 34), (104, 70, 44), (140, 98, 58),
-                  (196, 156, 100), (224, 196, 144),
-                  (150, 70, 38), (176, 172, 168), (226, 224, 220), (120, 40, 70), (60, 80, 110)]) / 255  # fmt: skip
-HAIR_ODDS = np.array([20, 18, 16, 12, 9, 8, 5, 4, 4, 2, 1, 1]) / 100
-IRISES = np.array([(70, 44, 26), (98, 62, 34), (110, 96, 50), (92, 122, 92), (96, 128, 160), (110, 120, 130)]) / 255
+SKINS = colors("fae0ce f0c8ac e0ac8a ca916a a8704c 7e5036 62402e 4e3428")  # from very pale to very dark
+HAIRS = colors("181414 2c1e18 483022 68462c 8c623a c49c64 e0c490 964626 b0aca8 e2e0dc 782846 3c506e")
+HAIR_ODDS = np.array([20, 18, 16, 12, 9, 8, 5, 4, 4, 2, 1, 1]) / 100  # the last two are dyed
+IRISES = colors("462c1a 623e22 6e6032 5c7a5c 6080a0 6e7882")  # brown ones first
+
+Field = Callable[[Box], np.ndarray]  # box -> colours float32[h,w,3]
 
 
 def blend(table: np.ndarray, place: float) -> np.ndarray:
-    """Colour at a place in [0,1] of a table of colours, float[3]."""
+    """The colour at a place in [0,1] of a table of colours, float[3]."""
     x = place * (len(table) - 1)
     i = min(int(x), len(table) - 2)
     return table[i] + (x - i) * (table[i + 1] - table[i])
@@ -60,49 +49,67 @@ class Face:
     width: float
     jaw: float  # width of the jaw against the cheeks
     chin: float  # pointed 0 .. square 1
-    eye: dict = field(repr=False)
-    brow: dict = field(repr=False)
-    nose: dict = field(repr=False)
-    mouth: dict = field(repr=False)
+    eye: dict[str, Any]
+    brow: dict[str, Any]
+    nose: dict[str, Any]
+    mouth: dict[str, Any]
     beard: float
     glasses: bool
     makeup: float
 
 
-def draw_attributes(rng: np.random.Generator, height: int, width: int) -> Face:
-    """Everything about a face, from one generator."""
+def random_face(rng: np.random.Generator, height: int, width: int) -> Face:
+    """All attributes of a face in a picture of that size."""
     u, n = rng.uniform, rng.normal
     scale = np.sqrt(height * width) * np.clip(n(0.385, 0.04), 0.28, 0.47)
     scale = float(min(scale, 0.46 * height, 0.62 * width))
     center = np.array([width * np.clip(n(0.5, 0.06), 0.34, 0.66), height * np.clip(n(0.54, 0.05), 0.42, 0.66)])
     light = np.array([n(0, 0.55), n(-0.45, 0.25), 1.0])
-    style = rng.choice(["bald", "cropped", "short", "fringe", "bob", "long"], p=[0.04, 0.07, 0.2, 0.16, 0.17, 0.36])
-    place = u(0, 1)
-    skin = blend(SKINS, place) * (1 + n(0, 0.03, 3))
+    styles = ["bald", "cropped", "short", "fringe", "bob", "long"]
+    style = str(rng.choice(styles, p=[0.04, 0.07, 0.2, 0.16, 0.17, 0.36]))
+    tone = u(0, 1)
+    skin = blend(SKINS, tone) * (1 + n(0, 0.03, 3))
     natural = rng.choice(len(HAIRS), p=HAIR_ODDS)
-    if place > 0.6 and natural in (5, 6, 7):
+    if tone > 0.6 and natural in (5, 6, 7):
         natural = 0  # dark skin seldom comes with fair hair
     hair = np.clip(HAIRS[natural] * (1 + n(0, 0.1)) + n(0, 0.012, 3), 0.03, 0.95)
     man = style in ("bald", "cropped", "short") and u() < 0.7
-    return Face(
-        rng=rng, scale=scale, center=center,
-        yaw=np.clip(n(0, 0.23), -0.55, 0.55), pitch=np.clip(n(0, 0.12), -0.25, 0.25),
-        roll=np.clip(n(0, 0.11), -0.35, 0.35), light=light / np.linalg.norm(light),
-        skin=np.clip(skin, 0.05, 1), hair=hair,
-        style=str(style), curl=float(u() ** 2 if u() < 0.6 else 0),
-        width=u(0.74, 0.86), jaw=u(0.72, 0.93), chin=u(0, 1),
-        eye=dict(x=u(0.27, 0.33), y=u(-0.2, -0.12), half=u(0.11, 0.135),
-                 open=u(0.38, 0.62) * (0.35 if u() < 0.06 else 1),
-                 slant=n(0.02, 0.03), iris=IRISES[rng.integers(2 if place > 0.55 else len(IRISES))], gaze=n(0, 0.15)),
-        brow=dict(lift=u(0.17, 0.25), thick=u(0.07, 0.125), half=u(0.2, 0.26), arch=u(0.03, 0.1), tilt=n(0, 0.03),
-                  strength=u(0.6, 0.95)),
-        nose=dict(width=u(0.17, 0.25), base=u(0.29, 0.38), bridge=u(0.07, 0.1)),
-        mouth=dict(y=u(0.55, 0.63), half=u(0.22, 0.31), upper=u(0.055, 0.095),
-                   lower=u(0.08, 0.13), smile=max(n(0.035, 0.03), -0.015),
-                   open=u(0.05, 0.2) if u() < 0.55 else 0.0, teeth=u() < 0.75, color=u(0, 1)),
-        beard=float(u(0.35, 0.95)) if man and u() < 0.45 else 0.0, glasses=bool(u() < 0.15),
+    return Face(  # the order of the arguments is the order of the random numbers
+        rng=rng,
+        scale=scale,
+        center=center,
+        yaw=float(np.clip(n(0, 0.23), -0.55, 0.55)),
+        pitch=float(np.clip(n(0, 0.12), -0.25, 0.25)),
+        roll=float(np.clip(n(0, 0.11), -0.35, 0.35)),
+        light=light / np.linalg.norm(light),
+        skin=np.clip(skin, 0.05, 1),
+        hair=hair,
+        style=style,
+        curl=float(u() ** 2 if u() < 0.6 else 0),
+        width=u(0.74, 0.86),
+        jaw=u(0.72, 0.93),
+        chin=u(0, 1),
+        **random_features(rng, dark=tone > 0.55),
+        beard=float(u(0.35, 0.95)) if man and u() < 0.45 else 0.0,
+        glasses=bool(u() < 0.15),
         makeup=float(u(0, 1)) if not man and u() < 0.5 else 0.0,
-    )  # fmt: skip
+    )
+
+
+def random_features(rng: np.random.Generator, dark: bool) -> dict[str, dict[str, Any]]:
+    """Place, size and shape of eyes, brows, nose and mouth; dark skin comes with brown irises."""
+    u, n = rng.uniform, rng.normal
+    eye: dict[str, Any] = dict(x=u(0.27, 0.33), y=u(-0.2, -0.12), half=u(0.11, 0.135))
+    eye["open"] = u(0.38, 0.62) * (0.35 if u() < 0.06 else 1)
+    eye["slant"] = n(0.02, 0.03)
+    eye |= dict(iris=IRISES[rng.integers(2 if dark else len(IRISES))], gaze=n(0, 0.15))
+    brow = dict(lift=u(0.17, 0.25), thick=u(0.07, 0.125), half=u(0.2, 0.26), arch=u(0.03, 0.1))
+    brow |= dict(tilt=n(0, 0.03), strength=u(0.6, 0.95))
+    nose = dict(width=u(0.17, 0.25), base=u(0.29, 0.38), bridge=u(0.07, 0.1))
+    mouth = dict(y=u(0.55, 0.63), half=u(0.22, 0.31), upper=u(0.055, 0.095), lower=u(0.08, 0.13))
+    mouth["smile"] = max(n(0.035, 0.03), -0.015)
+    mouth |= dict(open=u(0.05, 0.2) if u() < 0.55 else 0.0, teeth=u() < 0.75, color=u(0, 1))  # color: of the make-up
+    return dict(eye=eye, brow=brow, nose=nose, mouth=mouth)
 
 
 def project(face: Face, points: np.ndarray, depth: float | np.ndarray | None = None) -> np.ndarray:
@@ -117,143 +124,27 @@ def project(face: Face, points: np.ndarray, depth: float | np.ndarray | None = N
     return np.stack((x * cos - y * sin, x * sin + y * cos), 1) * face.scale + face.center
 
 
-def smooth(points: list | np.ndarray, steps: int = 8) -> np.ndarray:
-    """A closed Catmull-Rom curve through points [N,2] -> [N*steps,2]."""
-    p = np.asarray(points, float)
-    a, b, c, d = np.roll(p, 1, 0), p, np.roll(p, -1, 0), np.roll(p, -2, 0)
-    t = np.linspace(0, 1, steps, endpoint=False)[:, None, None]
-    curve = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
-    return curve.transpose(1, 0, 2).reshape(-1, 2)
-
-
-def clouds(
-    rng: np.random.Generator, height: int, width: int, cells: tuple[float, ...], fall: float = 0.6
-) -> np.ndarray:
-    """Smooth noise float32[height,width], about normal: a sum of random grids with so many pixels a cell."""
-    total, weight = np.zeros((height, width), np.float32), 0.0
-    for k, cell in enumerate(cells):
-        shape = (max(2, int(height / cell) + 2), max(2, int(width / cell) + 2))
-        grid = Image.fromarray(rng.standard_normal(shape, dtype=np.float32))
-        total += fall**k * np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC))
-        weight += fall ** (2 * k)
-    return total / np.sqrt(weight)
-
-
-class Canvas:
-    """Image float32[H,W,3] in 0..1 and label uint8[H,W], painted together."""
-
-    def __init__(self, image: np.ndarray):
-        self.image, self.label = image, np.zeros(image.shape[:2], np.uint8)
-
-    def box(self, points: np.ndarray, margin: float = 2) -> tuple[slice, slice] | None:
-        """The part of the canvas that holds the points, or None if they lie outside."""
-        low = np.floor(points.min(0) - margin).astype(int).clip(0)
-        high = np.ceil(points.max(0) + margin).astype(int).clip(None, self.label.shape[::-1])
-        return (slice(low[1], high[1]), slice(low[0], high[0])) if (high > low).all() else None
-
-    def alpha(self, points: np.ndarray, box: tuple[slice, slice], blur: float = 0) -> np.ndarray:
-        """How much of each pixel of the box the polygon covers, float32 in 0..1."""
-        height, width = (s.stop - s.start for s in box)
-        fine = 4 if height * width < 40000 else 2
-        sheet = Image.new("L", (width * fine, height * fine))
-        shifted = (points - (box[1].start, box[0].start)) * fine
-        ImageDraw.Draw(sheet).polygon([tuple(p) for p in shifted.tolist()], fill=255)
-        sheet = sheet.reduce(fine)
-        if blur:
-            sheet = sheet.filter(ImageFilter.GaussianBlur(float(blur)))
-        return np.asarray(sheet, np.float32) / 255
-
-    def lay(self, box: tuple[slice, slice], alpha: np.ndarray, color: np.ndarray) -> None:
-        """Blend a colour [3] or a field [h,w,3] over the box."""
-        part = self.image[box]
-        part += (np.asarray(color, np.float32) - part) * alpha[..., None]
-
-    def paint(self, points: np.ndarray, color, id: int | None = None, blur: float = 0, opacity: float = 1) -> None:
-        """A filled outline; `color` is RGB or a function of the box. With an id its sharp shape goes into the label."""
-        box = self.box(points, 2 + 3 * blur)
-        if box is None:
-            return
-        alpha = self.alpha(points, box)
-        if id is not None:
-            self.label[box][alpha >= 0.5] = id
-        if blur:
-            alpha = self.alpha(points, box, blur)
-        self.lay(box, alpha * opacity, color(box) if callable(color) else color)
-
-    def line(self, points: np.ndarray, color, width: float, opacity: float = 1, blur: float = 0) -> None:
-        """An open stroke of `width` pixels; the label stays."""
-        box = self.box(points, 2 + width + 3 * blur)
-        if box is None:
-            return
-        height, wide = (s.stop - s.start for s in box)
-        sheet = Image.new("L", (wide * 3, height * 3))
-        shifted = (points - (box[1].start, box[0].start)) * 3
-        ImageDraw.Draw(sheet).line([tuple(p) for p in shifted.tolist()], 255, max(1, round(width * 3)), joint="curve")
-        sheet = sheet.reduce(3)
-        sheet = sheet.filter(ImageFilter.GaussianBlur(float(blur))) if blur else sheet
-        self.lay(box, np.asarray(sheet, np.float32) / 255 * opacity, color)
-
-    def shade(self, box: tuple[slice, slice], alpha: np.ndarray, factor: float) -> None:
-        """Multiply by `factor` where alpha is 1."""
-        self.image[box] *= (1 + (factor - 1) * alpha)[..., None]
-
-
-# --- background -----------------------------------------------------------------------------------------------------
-
-
-def background(rng: np.random.Generator, height: int, width: int, own: list[np.ndarray]) -> np.ndarray:
-    """A textured backdrop: wall, bokeh, foliage or planks; it shares some of the subject's own colours."""
-    palette = [own[rng.integers(len(own))] * rng.uniform(0.7, 1.2) if rng.random() < 0.5 else muted(rng) for _ in "abc"]
-    h, w = max(2, height // 2), max(2, width // 2)
-    field = clouds(rng, h, w, (max(h, w) / rng.uniform(1.2, 3), max(h, w) / 8, max(h, w) / 25), 0.5)[..., None]
-    kind = rng.choice(["wall", "bokeh", "foliage", "planks"])
-    if kind == "planks":
-        field = field * 0.3 + np.sin(np.arange(w) * 2 * np.pi / (w / rng.uniform(4, 14)))[None, :, None] * 0.8
-    if kind == "foliage":
-        field = field * 0.5 + clouds(rng, h, w, (max(h, w) / 30, max(h, w) / 60, 3))[..., None] * 0.7
-    image = palette[0] + (palette[1] - palette[0]) * np.clip(0.5 + 0.4 * field, 0, 1)
-    picture = to_image(image)
-    if kind == "bokeh":
-        spots(ImageDraw.Draw(picture), rng, w, h, palette)
-    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 5))).resize(
-        (width, height), Image.Resampling.BILINEAR
-    )
-    return np.asarray(picture, np.float32) / 255
-
-
-def muted(rng: np.random.Generator) -> np.ndarray:
-    """A colour of the world: seldom pure."""
-    grey = rng.uniform(0.05, 0.9)
-    return np.clip(grey + rng.normal(0, 0.1, 3) * (0.4 + grey), 0.02, 0.95)
-
-
-def spots(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int, palette: list) -> None:
-    """Blurred lights of the palette's colours."""
-    for _ in range(rng.integers(8, 40)):
-        x, y, r = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.01, 0.09) * w
-        color = np.clip(palette[rng.integers(3)] * rng.uniform(0.6, 1.9), 0, 1) * 255
-        draw.ellipse((x - r, y - r, x + r, y + r), fill=tuple(int(c) for c in color))
-
-
-def to_image(values: np.ndarray) -> Image.Image:
-    """float[H,W,3] in 0..1 -> Image."""
-    return Image.fromarray((np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8))
-
-
 # --- skin and light -------------------------------------------------------------------------------------------------
 
 # Hollows and ridges of a face: x, y, radius x, radius y, brightness; mirrored where x is not 0
-RELIEF = [(0.32, -0.2, 0.2, 0.12, -0.2), (0.13, -0.12, 0.06, 0.22, -0.14), (0, 0.1, 0.05, 0.3, 0.14),
-          (0, 0.46, 0.12, 0.06, -0.16), (0.42, 0.16, 0.2, 0.16, 0.1),
-          (0, 0.84, 0.2, 0.1, 0.08), (0, 0.74, 0.2, 0.05, -0.12),
-          (0.5, 0.5, 0.12, 0.3, -0.1), (0, -0.7, 0.4, 0.22, 0.09), (0.3, 0.42, 0.06, 0.16, -0.08)]  # fmt: skip
+RELIEF = (
+    (0.32, -0.2, 0.2, 0.12, -0.2),
+    (0.13, -0.12, 0.06, 0.22, -0.14),
+    (0, 0.1, 0.05, 0.3, 0.14),
+    (0, 0.46, 0.12, 0.06, -0.16),
+    (0.42, 0.16, 0.2, 0.16, 0.1),
+    (0, 0.84, 0.2, 0.1, 0.08),
+    (0, 0.74, 0.2, 0.05, -0.12),
+    (0.5, 0.5, 0.12, 0.3, -0.1),
+    (0, -0.7, 0.4, 0.22, 0.09),
+    (0.3, 0.42, 0.06, 0.16, -0.08),
+)
 
 
-def skin_field(face: Face, canvas: Canvas) -> Callable[[tuple[slice, slice]], np.ndarray]:
+def skin_field(face: Face, canvas: Canvas) -> Field:
     """A function box -> lit skin float32[h,w,3]: a rounded head, its relief, blush, blotches and pores."""
-    height, width = canvas.label.shape
-    step = 4
-    ys, xs = np.mgrid[0:height:step, 0:width:step].astype(np.float32)
+    height, width = canvas.height, canvas.width
+    ys, xs = np.mgrid[0:height:4, 0:width:4].astype(np.float32)
     x, y = unproject(face, xs, ys)
     nx, ny = np.clip(x / 0.92, -0.98, 0.98), np.clip(y / 1.45, -0.98, 0.98)
     nz = np.sqrt(np.clip(1 - nx**2 - ny**2, 0.02, 1))
@@ -264,13 +155,12 @@ def skin_field(face: Face, canvas: Canvas) -> Callable[[tuple[slice, slice]], np
         for side in (-1, 1) if rx else (1,):
             far = 1 - side * np.sign(rx) * face.light[0] * 0.6 if rx else 1
             shade += strength * gain * far * np.exp(-(((x - side * rx) / sx) ** 2) - ((y - ry) / sy) ** 2)
-    shade += 0.03 * clouds(face.rng, *shade.shape, (12, 5))
-    red = sum(np.exp(-(((x - s * 0.42) / 0.17) ** 2) - ((y - 0.22) / 0.15) ** 2) for s in (-1, 1)) * face.rng.uniform(
-        0, 0.09
-    )
+    shade += 0.03 * clouds(face.rng, shade.shape, (12, 5))
+    cheeks = [np.exp(-(((x - s * 0.42) / 0.17) ** 2) - ((y - 0.22) / 0.15) ** 2) for s in (-1, 1)]
+    red = (cheeks[0] + cheeks[1]) * face.rng.uniform(0, 0.09)
     field = face.skin * np.clip(shade, 0.42, 1.6)[..., None] * (1 + red[..., None] * np.array([1, -0.6, -0.4]))
-    whole = np.asarray(to_image(field).resize((width, height), Image.Resampling.BILINEAR), np.float32) / 255
-    pores = clouds(face.rng, height, width, (1.5 + face.scale / 120,))[..., None] * 0.012
+    whole = enlarge(field, height, width)
+    pores = clouds(face.rng, (height, width), (1.5 + face.scale / 120,))[..., None] * 0.012
     return lambda box: whole[box] * (1 + pores[box])
 
 
@@ -282,63 +172,42 @@ def unproject(face: Face, xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, n
     return (x - 0.4 * np.sin(face.yaw)) / np.cos(face.yaw), y - 0.35 * np.sin(face.pitch)
 
 
-# --- the head -------------------------------------------------------------------------------------------------------
-
-
 def face_outline(face: Face) -> np.ndarray:
     """Forehead to chin, in pixels."""
     w, j = face.width, face.width * face.jaw
     tip = 0.16 + 0.2 * face.chin
-    right = [(0.0, -1.3), (0.5 * w, -1.22), (0.88 * w, -0.86), (w, -0.3), (0.985 * w, 0.15), (j, 0.55),
-             (j * 0.72, 0.8), (tip, 0.965)]  # fmt: skip
-    left = [(-x, y) for x, y in reversed(right[1:])]
-    outline = np.array([*right, (0, 1.0), *left])
+    upper = [(0, -1.3), (0.5 * w, -1.22), (0.88 * w, -0.86), (w, -0.3)]
+    lower = [(0.985 * w, 0.15), (j, 0.55), (j * 0.72, 0.8), (tip, 0.965), (0, 1.0)]
+    outline = mirror(*upper, *lower)
     return smooth(project(face, outline, 0.22 + 0.25 * (1 - np.abs(outline[:, 0]) / w)))
 
 
-def neck_and_clothes(face: Face, canvas: Canvas, skin: Callable) -> None:
+def neck_and_clothes(face: Face, canvas: Canvas, skin: Field) -> None:
     """Neck, shoulders and a collar: all background in the label."""
     rng, w = face.rng, face.width
-    straight = Face(**{**face.__dict__, "roll": face.roll * 0.3, "yaw": face.yaw * 0.3})
-    neck = [
-        (-0.6 * w, 0.3),
-        (-0.62 * w, 1.0),
-        (-0.8 * w, 1.6),
-        (0, 2.4),
-        (0.8 * w, 1.6),
-        (0.62 * w, 1.0),
-        (0.6 * w, 0.3),
-    ]
-    points = smooth(project(straight, np.array(neck), 0.1))
-    canvas.paint(points, lambda box: skin(box) * 0.78, BG)
+    straight = dataclasses.replace(face, roll=face.roll * 0.3, yaw=face.yaw * 0.3)
+    neck = mirror((-0.6 * w, 0.3), (-0.62 * w, 1.0), (-0.8 * w, 1.6), (0, 2.4))
+    canvas.paint(smooth(project(straight, neck, 0.1)), lambda box: skin(box) * 0.78, BG)
     color = np.clip(face.skin * rng.uniform(0.5, 1.1) if rng.random() < 0.25 else muted(rng), 0, 1)
     drop = rng.uniform(0.1, 0.5)
-    body = [(-0.45, 1.25), (-0.9, 1.4), (-2.1, 1.75), (-2.5, 5), (2.5, 5),
-            (2.1, 1.75), (0.9, 1.4), (0.45, 1.25), (0.2, 1.35 + drop),
-            (0, 1.4 + drop * 1.3), (-0.2, 1.35 + drop)]  # fmt: skip
-    maps_to = clouds(rng, *canvas.label.shape, (face.scale / 2, face.scale / 5))[..., None] * 0.1
-    points = smooth(project(straight, np.array(body), 0.2))
-    canvas.paint(points, lambda box: color * (0.85 + maps_to[box] + face.light[0] * 0.1), BG)
+    collar = [(0, 1.4 + drop * 1.3), (-0.2, 1.35 + drop), (-0.45, 1.25)]
+    body = mirror(*collar, (-0.9, 1.4), (-2.1, 1.75), (-2.5, 5))
+    folds = clouds(rng, canvas.label.shape, (face.scale / 2, face.scale / 5))[..., None] * 0.1
+    cloth = color * (0.85 + folds + face.light[0] * 0.1)
+    canvas.paint(smooth(project(straight, body, 0.2)), lambda box: cloth[box], BG)
     for side in (-1, 1):
-        collar = np.array([(side * 0.45, 1.25), (side * 0.3, 1.5 + drop), (side * 0.05, 1.45 + drop * 1.3)])
-        canvas.line(project(straight, collar, 0.2), color * 0.55, face.scale * 0.05, 0.7, 1)
+        seam = np.array([(side * 0.45, 1.25), (side * 0.3, 1.5 + drop), (side * 0.05, 1.45 + drop * 1.3)])
+        canvas.line(project(straight, seam, 0.2), color * 0.55, face.scale * 0.05, 0.7, 1)
 
 
-def ears(face: Face, canvas: Canvas, skin: Callable) -> None:
+def ears(face: Face, canvas: Canvas, skin: Field) -> None:
     """The ear that the turn shows, or both: background in the label."""
     for side in (-1, 1):
         if side * face.yaw > 0.25:
             continue
         w = face.width * side
-        ear = [
-            (0.93 * w, -0.28),
-            (1.12 * w, -0.32),
-            (1.17 * w, -0.12),
-            (1.1 * w, 0.15),
-            (0.98 * w, 0.24),
-            (0.92 * w, 0.1),
-        ]
-        points = smooth(project(face, np.array(ear), 0.12))
+        outer = [(0.93 * w, -0.28), (1.12 * w, -0.32), (1.17 * w, -0.12), (1.1 * w, 0.15)]
+        points = smooth(project(face, np.array([*outer, (0.98 * w, 0.24), (0.92 * w, 0.1)]), 0.12))
         canvas.paint(points, lambda box: skin(box) * 0.86 * np.array([1.04, 0.96, 0.95]), BG)
         inner = project(face, np.array([(1.08 * w, -0.22), (1.1 * w, -0.05), (1.02 * w, 0.08)]), 0.12)
         canvas.line(inner, face.skin * 0.5, face.scale * 0.03, 0.5, 1)
@@ -348,13 +217,11 @@ def nose(face: Face, canvas: Canvas) -> None:
     """Bridge, wings and tip: only shading in the image, one shape in the label."""
     n, s = face.nose, face.scale
     b, w, y = n["bridge"], n["width"], n["base"]
-    right = [(b, -0.2), (b * 1.15, 0.0), (w * 0.75, y - 0.14), (w, y - 0.05), (w * 0.8, y + 0.02), (w * 0.3, y + 0.05)]
-    outline = np.array([*right, *[(-x, yy) for x, yy in reversed(right)]])
+    wing = [(w * 0.75, y - 0.14), (w, y - 0.05), (w * 0.8, y + 0.02), (w * 0.3, y + 0.05)]
+    outline = mirror((b, -0.2), (b * 1.15, 0.0), *wing)
     rise = 0.85 + 0.22 * np.clip((outline[:, 1] + 0.3) / 0.6, 0, 1)
     points = smooth(project(face, outline, rise))
     box = canvas.box(points, 0.2 * s)
-    if box is None:
-        return
     canvas.label[box][canvas.alpha(points, box) >= 0.5] = NOSE
 
     def soft(shape, depth, blur):
@@ -369,8 +236,8 @@ def nose(face: Face, canvas: Canvas) -> None:
     for side in (-1, 1):
         hole = [(w * 0.25, y - 0.005), (w * 0.5, y - 0.035), (w * 0.72, y - 0.005), (w * 0.45, y + 0.02)]
         canvas.shade(box, soft([(side * x, yy) for x, yy in hole], 1.0, 0.008), 0.35)
-        wing = np.array([(side * w * 0.8, y - 0.13), (side * w * 1.02, y - 0.05), (side * w * 0.82, y + 0.02)])
-        canvas.line(project(face, wing, 0.97), face.skin * 0.45, s * 0.02, 0.45, s * 0.008)
+        crease = np.array([(side * w * 0.8, y - 0.13), (side * w * 1.02, y - 0.05), (side * w * 0.82, y + 0.02)])
+        canvas.line(project(face, crease, 0.97), face.skin * 0.45, s * 0.02, 0.45, s * 0.008)
     corners = ((-0.04, y - 0.16), (0.04, y - 0.16), (0.04, y - 0.08), (-0.04, y - 0.08))
     tip = [(x + face.light[0] * 0.05, yy) for x, yy in corners]
     canvas.lay(box, soft(tip, 1.1, 0.025) * 0.3, np.minimum(face.skin * 1.5 + 0.1, 1))
@@ -393,8 +260,6 @@ def eye(face: Face, canvas: Canvas, side: int) -> None:
     s, edge = face.scale, almond(face, side)
     points = smooth(project(face, edge), 4)
     box = canvas.box(points, 0.12 * s)
-    if box is None:
-        return
     mask = canvas.alpha(points, box)
     canvas.shade(box, canvas.alpha(points, box, s * 0.03), 0.7 - 0.2 * face.makeup)
     canvas.label[box][mask >= 0.5] = LE if side < 0 else RE
@@ -407,7 +272,7 @@ def eye(face: Face, canvas: Canvas, side: int) -> None:
     canvas.line(project(face, edge[9:] + (0, 0.03)), face.skin * 0.6, s * 0.015, 0.35, s * 0.01)
 
 
-def iris(face: Face, canvas: Canvas, side: int, points: np.ndarray, box: tuple[slice, slice], mask: np.ndarray) -> None:
+def iris(face: Face, canvas: Canvas, side: int, points: np.ndarray, box: Box, mask: np.ndarray) -> None:
     """Limbal ring, iris, pupil, the upper lid's shadow and the catch-light, all within the eye's mask."""
     e, s = face.eye, face.scale
     lid = e["half"] * e["open"]
@@ -436,33 +301,16 @@ def brow(face: Face, canvas: Canvas, side: int) -> None:
     line = y - b["arch"] * (1 - ((t - 0.2) / 1.2) ** 2 - 0.9 * np.clip(t, 0, 1) ** 2) - b["tilt"] * t
     thick = b["thick"] * np.interp(t, [-1, -0.4, 0.3, 1], [0.75, 1, 0.85, 0.2])
     columns = x + side * t * half
-    outline = np.concatenate((np.stack((columns, line - thick / 2), 1), np.stack((columns, line + thick / 2), 1)[::-1]))
+    outline = between(np.stack((columns, line - thick / 2), 1), np.stack((columns, line + thick / 2), 1))
     points = smooth(project(face, outline), 4)
     color = np.clip(face.hair * 0.75, 0.02, 0.6) if face.hair.mean() > 0.3 else face.hair * 0.9
     canvas.paint(points, color, LB if side < 0 else RB, face.scale * 0.012, b["strength"] * 0.72)
     s = rng.uniform(-0.98, 0.98, 60)
-    foot = np.stack(
-        (x + side * s * half, np.interp(s, t, line) + rng.uniform(-0.4, 0.4, 60) * np.interp(s, t, thick)), 1
-    )
-    hair_end = foot + np.stack((side * rng.uniform(0.02, 0.05, 60), -rng.uniform(0.0, 0.03, 60)), 1)
-    starts, ends = project(face, foot), project(face, hair_end)
-    strokes(canvas, starts, ends, color * 0.6, face.scale * 0.01, b["strength"] * 0.7)
-
-
-def strokes(
-    canvas: Canvas, starts: np.ndarray, ends: np.ndarray, color: np.ndarray, width: float, opacity: float
-) -> None:
-    """Many short hairs on one sheet."""
-    both = np.concatenate((starts, ends))
-    box = canvas.box(both, 3 + width)
-    if box is None:
-        return
-    height, wide = (s.stop - s.start for s in box)
-    sheet = Image.new("L", (wide * 2, height * 2))
-    draw, shift = ImageDraw.Draw(sheet), np.array((box[1].start, box[0].start))
-    for a, b in zip((starts - shift) * 2, (ends - shift) * 2, strict=True):
-        draw.line((*a, *b), 255, max(1, round(width * 2)))
-    canvas.lay(box, np.asarray(sheet.reduce(2), np.float32) / 255 * opacity, color)
+    rise = np.interp(s, t, line) + rng.uniform(-0.4, 0.4, 60) * np.interp(s, t, thick)
+    foot = np.stack((x + side * s * half, rise), 1)
+    tip = foot + np.stack((side * rng.uniform(0.02, 0.05, 60), -rng.uniform(0.0, 0.03, 60)), 1)
+    hairs = np.stack((project(face, foot), project(face, tip)), 1)
+    canvas.lines(hairs, color * 0.6, face.scale * 0.01, b["strength"] * 0.7, fine=2)
 
 
 def mouth(face: Face, canvas: Canvas) -> None:
@@ -478,7 +326,7 @@ def mouth(face: Face, canvas: Canvas) -> None:
     xs = t * half
 
     def shape(top, bottom):
-        outline = np.concatenate((np.stack((xs, top), 1), np.stack((xs, bottom), 1)[::-1][1:-1]))
+        outline = between(np.stack((xs, top), 1), np.stack((xs, bottom), 1)[1:-1])
         return smooth(project(face, outline), 4)
 
     natural = face.skin * np.array([0.92, 0.66, 0.64])
@@ -499,14 +347,10 @@ def interior(face: Face, canvas: Canvas, points: np.ndarray, xs: np.ndarray, top
     """The open mouth: dark, with the upper teeth where they are seen."""
     canvas.paint(points, (0.16, 0.05, 0.05), IMOUTH)
     box = canvas.box(points, 2)
-    if box is None or not face.mouth["teeth"]:
+    if not face.mouth["teeth"]:
         return
-    edge = np.concatenate(
-        (
-            np.stack((xs, top - 0.02), 1),
-            np.stack((xs * 0.88, top + gap * 0.55 * (1 - 0.4 * (xs / xs[-1]) ** 2)), 1)[::-1],
-        )
-    )
+    low = top + gap * 0.55 * (1 - 0.4 * (xs / xs[-1]) ** 2)
+    edge = between(np.stack((xs, top - 0.02), 1), np.stack((xs * 0.88, low), 1))
     alpha = canvas.alpha(project(face, edge), box) * canvas.alpha(points, box)
     canvas.lay(box, alpha * 0.95, np.array([0.93, 0.9, 0.84]) * (0.72 + 0.25 * face.light[2]))
     for x in np.linspace(-0.6, 0.6, 6) * xs[-1]:
@@ -517,15 +361,12 @@ def interior(face: Face, canvas: Canvas, points: np.ndarray, xs: np.ndarray, top
 def beard(face: Face, canvas: Canvas) -> None:
     """Stubble to full beard: darker, rougher skin around the mouth; it stays face in the label."""
     w, rng = face.width * face.jaw, face.rng
-    outer = [(-w * 1.02, 0.1), (-w * 1.0, 0.5), (-w * 0.74, 0.8), (-0.28, 0.99),
-             (0, 1.02), (0.28, 0.99), (w * 0.74, 0.8), (w, 0.5), (w * 1.02, 0.1),
-             (w * 0.86, 0.3), (0.34, 0.4), (0.1, 0.42), (-0.1, 0.42), (-0.34, 0.4), (-w * 0.86, 0.3)]  # fmt: skip
-    points = smooth(project(face, np.array(outer), 0.45))
+    inner = [(-0.1, 0.42), (-0.34, 0.4), (-w * 0.86, 0.3)]
+    outer = [(-w * 1.02, 0.1), (-w * 1.0, 0.5), (-w * 0.74, 0.8), (-0.28, 0.99), (0, 1.02)]
+    points = smooth(project(face, mirror(*inner, *outer), 0.45))
     box = canvas.box(points, 0.1 * face.scale)
-    if box is None:
-        return
     alpha = canvas.alpha(points, box, face.scale * 0.035) * (canvas.label[box] == FACE)
-    grain = clouds(rng, *alpha.shape, (1.4 + face.scale / 150,)) * 0.35 + 0.8
+    grain = clouds(rng, alpha.shape, (1.4 + face.scale / 150,)) * 0.35 + 0.8
     canvas.lay(box, np.clip(alpha * grain, 0, 1) * face.beard * 0.8, np.clip(face.hair * 0.8, 0, 0.7))
 
 
@@ -535,10 +376,8 @@ def glasses(face: Face, canvas: Canvas) -> None:
     color = rng.choice([0.06, 0.25, 0.6]) * rng.uniform(0.6, 1.3, 3).clip(0, 1.4)
     square, rx, ry = rng.uniform(0.5, 1), rng.uniform(0.22, 0.26), rng.uniform(0.15, 0.2)
     t = np.linspace(0, 2 * np.pi, 40)
-    ring = np.stack(
-        (np.sign(np.cos(t)) * np.abs(np.cos(t)) ** square * rx, np.sign(np.sin(t)) * np.abs(np.sin(t)) ** square * ry),
-        1,
-    )
+    x, y = (np.sign(wave) * np.abs(wave) ** square for wave in (np.cos(t), np.sin(t)))
+    ring = np.stack((x * rx, y * ry), 1)
     thick = s * rng.uniform(0.018, 0.05)
     for side in (-1, 1):
         rim = ring + (side * (e["x"] + 0.01), e["y"] + 0.03)
@@ -551,67 +390,42 @@ def glasses(face: Face, canvas: Canvas) -> None:
     canvas.line(project(face, bridge, 1.0), color, thick, 0.95)
 
 
-# --- hair -----------------------------------------------------------------------------------------------------------
-
-
-def hair_field(face: Face, canvas: Canvas) -> Callable[[tuple[slice, slice]], np.ndarray]:
+def hair_field(face: Face, canvas: Canvas) -> Field:
     """A function box -> strands float32[h,w,3]: noise along the angle around the parting, with a sheen."""
-    height, width = canvas.label.shape
-    rng = face.rng
+    height, width, rng = canvas.height, canvas.width, face.rng
     ys, xs = np.mgrid[0:height:2, 0:width:2].astype(np.float32)
     x, y = unproject(face, xs, ys)
     part = rng.uniform(-0.4, 0.4)
     angle, radius = np.arctan2(x - part, -(y + 1.25)), np.hypot(x - part, y + 1.25)
-    wave = clouds(rng, *angle.shape, (face.scale / 7, face.scale / 20)) * (0.012 + 0.02 * face.curl)
+    wave = clouds(rng, angle.shape, (face.scale / 7, face.scale / 20)) * (0.012 + 0.02 * face.curl)
     noise = rng.standard_normal(4096).astype(np.float32)
     place = (angle + wave * (0.5 + radius)) / (2 * np.pi) % 1 * 4096
-    strands = sum(np.interp(place, np.arange(4096), smooth_line(noise, n)) * g for n, g in ((60, 0.12), (16, 0.13)))
-    curls = clouds(rng, *angle.shape, (face.scale / 9, face.scale / 20)) * 0.3 * face.curl
+    coarse, fine = (np.interp(place, np.arange(4096), smooth_line(noise, length)) for length in (60, 16))
+    strands = coarse * 0.12 + fine * 0.13
+    curls = clouds(rng, angle.shape, (face.scale / 9, face.scale / 20)) * 0.3 * face.curl
     sheen = 0.35 * np.exp(-(((radius - 0.55 - 0.2 * wave) / 0.16) ** 2)) * (0.6 + 0.5 * face.light[0] * np.sign(x))
-    lit = (
-        0.72
-        + 0.25 * (x * face.light[0] - 0.5 * (y + 0.4) * -face.light[1])
-        + strands
-        + curls
-        + sheen * (1 - face.curl * 0.6)
-    )
+    slope = x * face.light[0] - 0.5 * (y + 0.4) * -face.light[1]
+    lit = 0.72 + 0.25 * slope + strands + curls + sheen * (1 - face.curl * 0.6)
     field = face.hair * np.clip(lit, 0.25, 2)[..., None] + np.clip(sheen, 0, 1)[..., None] * 0.06
-    whole = np.asarray(to_image(field).resize((width, height), Image.Resampling.BILINEAR), np.float32) / 255
+    whole = enlarge(field, height, width)
     return lambda box: whole[box]
-
-
-def smooth_line(noise: np.ndarray, length: int) -> np.ndarray:
-    """Cyclic noise averaged over `length` places, of unit spread."""
-    kernel = np.hanning(length + 2)[1:-1]
-    line = np.convolve(np.concatenate((noise, noise[:length])), kernel, "same")[: len(noise)]
-    return (line / line.std()).astype(np.float32)
 
 
 def ragged(face: Face, points: np.ndarray, amount: float) -> np.ndarray:
     """An outline with curls or stray locks: points of the face's frame moved in and out."""
-    count = len(points)
-    bumps = smooth_line(face.rng.standard_normal(count).astype(np.float32), max(3, count // 40))
-    middle = points.mean(0)
-    away = points - middle
+    bumps = smooth_line(face.rng.standard_normal(len(points)).astype(np.float32), max(3, len(points) // 40))
+    away = points - points.mean(0)
     return points + away / np.linalg.norm(away, axis=1, keepdims=True) * bumps[:, None] * amount
 
 
-def back_hair(face: Face, canvas: Canvas, hair: Callable) -> None:
+def back_hair(face: Face, canvas: Canvas, hair: Field) -> None:
     """What falls behind the neck and shoulders."""
     length = {"bob": face.rng.uniform(0.75, 1.2), "long": face.rng.uniform(1.4, 2.6)}.get(face.style)
     if length is None:
         return
     wide = face.rng.uniform(1.05, 1.4)
-    outline = [
-        (0, -1.52),
-        (0.75, -1.3),
-        (1.02, -0.6),
-        (wide, 0.2),
-        (wide * 1.02, 0.7 * length),
-        (wide * 0.8, length),
-        (0.3, length * 0.95),
-    ]
-    outline = smooth([*outline, *[(-x, y) for x, y in reversed(outline[1:])]], 16)
+    side = [(wide, 0.2), (wide * 1.02, 0.7 * length), (wide * 0.8, length), (0.3, length * 0.95)]
+    outline = smooth(mirror((0, -1.52), (0.75, -1.3), (1.02, -0.6), *side), 16)
     points = project(face, ragged(face, outline, 0.02 + 0.05 * face.curl), 0.0)
     canvas.paint(points, lambda box: hair(box) * 0.72, HAIR)
 
@@ -633,58 +447,49 @@ def hairline(face: Face) -> np.ndarray:
     return np.stack((xs, ys), 1)
 
 
-def front_hair(face: Face, canvas: Canvas, hair: Callable) -> None:
+def front_hair(face: Face, canvas: Canvas, hair: Field) -> None:
     """The cap over the skull down to the hairline, and locks beside the face."""
     if face.style == "bald":
         return
     w, rng = face.width, face.rng
-    volume = {"cropped": 0.06, "short": 0.2, "fringe": 0.24, "bob": 0.28, "long": 0.28}[face.style] * rng.uniform(
-        0.8, 1.5
-    ) + 0.2 * face.curl
+    volume = {"cropped": 0.06, "short": 0.2, "fringe": 0.24, "bob": 0.28, "long": 0.28}[face.style]
+    volume = volume * rng.uniform(0.8, 1.5) + 0.2 * face.curl
     side = {"cropped": -0.15, "short": rng.uniform(-0.1, 0.15)}.get(face.style, rng.uniform(0.3, 0.6))
-    right = [
-        (0.5 * w, -1.3 - volume),
-        (0.92 * w + volume * 0.4, -0.98 - volume * 0.5),
-        (1.1 * w + volume * 0.4, -0.45),
-        (1.0 * w, side),
-    ]
-    outer = smooth([*[(-x, y) for x, y in reversed(right)], *right], 12)[: 7 * 12 + 1]
+    temple = [(-1.0 * w, side), (-(1.1 * w + volume * 0.4), -0.45)]
+    crown = [(-(0.92 * w + volume * 0.4), -0.98 - volume * 0.5), (-0.5 * w, -1.3 - volume)]
+    outer = smooth(mirror(*temple, *crown), 12)[: 7 * 12 + 1]
     outer = ragged(face, outer, 0.008 + 0.045 * face.curl)
     line = hairline(face)
     points = np.concatenate((project(face, outer, 0.15), project(face, line, 0.55)))
     canvas.paint(points, hair, HAIR, 0.8)
     shadow = canvas.box(points)
-    if shadow is not None:
-        soft = canvas.alpha(points + (0, 0.06 * face.scale), shadow, face.scale * 0.04) * (canvas.label[shadow] != HAIR)
-        canvas.shade(shadow, soft, 0.78)
+    soft = canvas.alpha(points + (0, 0.06 * face.scale), shadow, face.scale * 0.04) * (canvas.label[shadow] != HAIR)
+    canvas.shade(shadow, soft, 0.78)
     if face.style in ("bob", "long", "fringe"):
         locks(face, canvas, hair)
 
 
-def locks(face: Face, canvas: Canvas, hair: Callable) -> None:
+def locks(face: Face, canvas: Canvas, hair: Field) -> None:
     """Hair in front of the ears and the edge of the face."""
     rng, w = face.rng, face.width
     end = {"fringe": rng.uniform(0.2, 1.0), "bob": rng.uniform(0.7, 1.1), "long": rng.uniform(1.2, 2.2)}[face.style]
     for side in (-1, 1):
         inner = rng.uniform(0.78, 1.0) * w
-        outline = [(0.7 * w, -0.75), (inner, -0.2), (inner * rng.uniform(0.94, 1.06), 0.3 * end),
-                   (inner * 1.08, 0.75 * end), (1.05 * w, end),
-                   (1.35 * w, 0.8 * end), (1.38 * w, 0.2), (1.2 * w, -0.6), (0.9 * w, -1.1)]  # fmt: skip
-        outline = smooth(np.array(outline) * (side, 1), 10)
+        front = [(0.7 * w, -0.75), (inner, -0.2), (inner * rng.uniform(0.94, 1.06), 0.3 * end)]
+        tip = [(inner * 1.08, 0.75 * end), (1.05 * w, end)]
+        back = [(1.35 * w, 0.8 * end), (1.38 * w, 0.2), (1.2 * w, -0.6), (0.9 * w, -1.1)]
+        outline = smooth(np.array([*front, *tip, *back]) * (side, 1), 10)
         canvas.paint(project(face, ragged(face, outline, 0.006 + 0.03 * face.curl), 0.2), hair, HAIR, 0.8)
 
 
-# --- the whole picture ----------------------------------------------------------------------------------------------
-
-
 def draw_face(seed: int, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Seed and (height, width), drawn from the seed if None -> photo uint8[H,W,3] RGB, label uint8[H,W] in 0..10."""
+    """Seed and (height, width), random if None -> photo uint8[H,W,3] RGB, label uint8[H,W] in 0..10."""
     rng = np.random.default_rng([seed, 11])
-    drawn = draw_size(rng)
-    height, width = size or drawn
-    face = draw_attributes(rng, height, width)
+    own_size = random_size(rng)
+    height, width = size or own_size
+    face = random_face(rng, height, width)
     own = [face.skin, face.hair, face.hair * 1.8, face.skin * 0.6]
-    canvas = Canvas(background(face.rng, height, width, own))
+    canvas = Canvas(backdrop(face.rng, height, width, own))
     skin, hair = skin_field(face, canvas), hair_field(face, canvas)
     back_hair(face, canvas, hair)
     neck_and_clothes(face, canvas, skin)
@@ -708,14 +513,13 @@ def under_chin(face: Face, canvas: Canvas) -> None:
     """The shadow that the head throws on the neck."""
     points = face_outline(face) + (-face.light[0] * 0.1 * face.scale, 0.12 * face.scale)
     box = canvas.box(points, 0.2 * face.scale)
-    if box is not None:
-        canvas.shade(box, canvas.alpha(points, box, face.scale * 0.06), 0.6)
+    canvas.shade(box, canvas.alpha(points, box, face.scale * 0.06), 0.6)
 
 
-def draw_size(rng: np.random.Generator) -> tuple[int, int]:
+def random_size(rng: np.random.Generator) -> tuple[int, int]:
     """Height and width of 300 to 900 pixels, upright, square or wide."""
     area, shape = rng.uniform(380, 640), np.exp(rng.normal(0.06, 0.14))
-    return tuple(int(np.clip(side, 300, 900)) for side in (area * shape, area / shape))
+    return int(np.clip(area * shape, 300, 900)), int(np.clip(area / shape, 300, 900))
 
 
 def develop(face: Face, image: np.ndarray) -> np.ndarray:
@@ -725,96 +529,3 @@ def develop(face: Face, image: np.ndarray) -> np.ndarray:
     balance = 1 + rng.normal(0, 0.04, 3)
     exposure = rng.uniform(0.95, 1.15) * (1.17 - 0.3 * face.skin.mean())  # as a camera measures it
     return camera(rng, np.clip(image * ramp * balance * exposure, 0, 1))
-
-
-def camera(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Light in 0..1 [H,W,3] -> what a camera makes of it: contrast, blur and sensor noise, uint8[H,W,3]."""
-    blurred = to_image(image ** rng.uniform(0.8, 1.05)).filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.0)))
-    noise = rng.standard_normal(image.shape[:2], dtype=np.float32)[..., None] * rng.uniform(1, 6)
-    return np.clip(np.asarray(blurred, np.float32) + noise, 0, 255).astype(np.uint8)
-
-
-# --- the release ----------------------------------------------------------------------------------------------------
-
-
-def draw_viz(image: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Photo uint8[H,W,3] and label uint8[H,W] -> the release's picture for human eyes, uint8[H,W,3]."""
-    colors = np.array(catalog.HELEN.colors, np.float32)[label]
-    return (0.45 * image + 0.55 * colors).astype(np.uint8)
-
-
-def jpeg(image: np.ndarray) -> bytes:
-    """uint8[H,W,3] -> JPEG bytes."""
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, format="JPEG", quality=QUALITY)
-    return stream.getvalue()
-
-
-def sample_id(seed: int) -> str:
-    """A name as the release has them, a number and a count: every seed below a billion has its own."""
-    return f"{(seed + 1) * 387420489 % 1_000_000_007:09}_1"
-
-
-def face_seed(seed: int, split: str, number: int) -> int:
-    """Which face the number-th of a split is: train and test share none."""
-    return seed * 200_000 + number + (100_000 if split == "test" else 0)
-
-
-def is_sound(folder: Path, name: str) -> bool:
-    """Whether the three files of a sample are there and can be decoded whole."""
-    try:
-        sizes = {files.read_photo(folder / f"{name}_{kind}.jpg").shape[:2] for kind in ("image", "viz")}
-        return sizes == {masks.read_label(folder / f"{name}_label.png", len(catalog.HELEN.classes)).shape}
-    except DataError:
-        return False
-
-
-def write_sample(folder: Path, seed: int) -> None:
-    """Draw one face and write its three files, unless they are there already."""
-    name = sample_id(seed)
-    if is_sound(folder, name):
-        return
-    image, label = draw_face(seed)
-    files.write_atomic(folder / f"{name}_image.jpg", jpeg(image))
-    files.write_atomic(folder / f"{name}_viz.jpg", jpeg(draw_viz(image, label)))
-    masks.write_label(folder / f"{name}_label.png", label)
-
-
-def write_helen(root: Path, train: int, test: int, seed: int = 0, progress: bool = True) -> Path:
-    """Write `train` and `test` faces into root/helenstar_release on all cores; what is there and sound stays.
-
-    Same arguments and versions, same bytes. Returns the release's folder.
-    """
-    release = Path(root) / "helenstar_release"
-    counts = {"train": train, "test": test}
-    jobs = [(release / split, face_seed(seed, split, i)) for split, count in counts.items() for i in range(count)]
-    draw_all(write_sample, jobs, "draw faces" if progress else "")
-    return release
-
-
-def draw_all(write: Callable, jobs: list[tuple], title: str) -> None:
-    """Call write(*job) for every job on all cores; a bar with the title, none without one."""
-    with pool(min(hardware.cores(), len(jobs))) as run, tqdm(total=len(jobs), desc=title, disable=not title) as bar:
-        for _ in run(write, *zip(*jobs, strict=True)):
-            bar.update()
-
-
-@contextlib.contextmanager
-def pool(workers: int) -> Iterator[Callable]:
-    """A `map` over so many processes, or the plain one: spawned, since a notebook's kernel must not be forked."""
-    if workers < 2:
-        yield map
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-        yield functools.partial(executor.map, chunksize=4)
-
-
-def contact_sheet(count: int = 24, seed: int = 0, columns: int = 6, side: int = 220) -> Image.Image:
-    """The first train faces of a seed beside one another."""
-    rows = -(-count // columns)
-    sheet = Image.new("RGB", (columns * side, rows * side), "white")
-    for i in range(count):
-        image, _ = draw_face(face_seed(seed, "train", i))
-        tile = ImageOps.fit(Image.fromarray(image), (side - 4, side - 4))
-        sheet.paste(tile, (i % columns * side + 2, i // columns * side + 2))
-    return sheet

@@ -89,7 +89,7 @@ def synthetic(monkeypatch) -> list:
     """Replaces the synthetic release by a small one; collects the calls."""
     calls = []
 
-    def write_helen(root, train, test):
+    def write_helen(root, train, test, progress=True):
         calls.append((root, train, test))
         return make(root / "helenstar_release", [f"s{i}" for i in range(train)], [f"st{i}" for i in range(test)])
 

@@ -1,7 +1,6 @@
-"""The drawn faces: exact labels, equal bytes, the release's layout, neither too easy nor copied."""
+"""Synthetic faces: exact labels, the same picture from the same seed, neither too easy nor copied."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +8,9 @@ import torch
 from PIL import Image
 
 from helpers import metrics, preprocess
-from helpers.core import files, hardware, masks
 from helpers.core.registry import load_dataset
-from helpers.sources import restructure
-from helpers.synthetic import faces as samples
+from helpers.synthetic import releases
+from helpers.synthetic.faces import draw_face, random_size
 
 HELEN = load_dataset("helen")
 CELLS, LEVELS = 16, 6  # of the guess from position and colour
@@ -23,7 +21,7 @@ def faces():
     """(photos uint8[N,64,64,3], labels uint8[N,64,64], whole labels) of 150 train and 40 test faces."""
 
     def draw(split, count):
-        pairs = [samples.draw_face(samples.face_seed(0, split, i), (256, 240)) for i in range(count)]
+        pairs = [draw_face(releases.face_seed(split, i), (256, 240)) for i in range(count)]
         photos = np.stack([preprocess.resize_photo(photo, 64) for photo, _ in pairs])
         return (
             photos,
@@ -34,73 +32,21 @@ def faces():
     return {"train": draw("train", 150), "test": draw("test", 40)}
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 @pytest.mark.parametrize("size", [(300, 420), (512, 512), (700, 300)])
 def test_a_face_is_a_function_of_its_seed(size):
-    image, label = samples.draw_face(5, size)
-    again, same = samples.draw_face(5, size)
-    other, _ = samples.draw_face(6, size)
+    image, label = draw_face(5, size)
+    again, same = draw_face(5, size)
+    other, _ = draw_face(6, size)
     assert image.dtype == label.dtype == np.uint8 and image.shape == (*size, 3) and label.shape == size
     assert (image == again).all() and (label == same).all() and (image != other).mean() > 0.5
     assert set(np.unique(label)) <= set(range(11))
 
 
 def test_sizes_differ_and_stay_in_range():
-    sizes = [samples.draw_size(np.random.default_rng(i)) for i in range(300)]
+    sizes = [random_size(np.random.default_rng(i)) for i in range(300)]
     assert all(300 <= side <= 900 for size in sizes for side in size)
     assert len(set(sizes)) > 250
     assert min(h / w for h, w in sizes) < 0.8 and max(h / w for h, w in sizes) > 1.4
-
-
-def test_one_process_or_two_write_the_same_release(tmp_path, monkeypatch):
-    for cores in (1, 2):
-        monkeypatch.setattr(hardware, "cores", lambda cores=cores: cores)
-        release = samples.write_helen(tmp_path / str(cores), 3, 2, progress=False)
-        assert release == tmp_path / str(cores) / "helenstar_release"
-    written = tree(tmp_path / "1")
-    assert written == tree(tmp_path / "2") and len(written) == 3 * 5
-
-
-def test_the_release_s_layout_and_content(tmp_path):
-    release = samples.write_helen(tmp_path, 2, 1, progress=False)
-    ids = {
-        split: [samples.sample_id(samples.face_seed(0, split, i)) for i in range(n)]
-        for split, n in (("train", 2), ("test", 1))
-    }
-    expected = {f"{s}/{i}_{kind}" for s in ids for i in ids[s] for kind in ("image.jpg", "label.png", "viz.jpg")}
-    assert set(tree(release)) == expected
-    image, label = samples.draw_face(samples.face_seed(0, "test", 0))
-    name = ids["test"][0]
-    assert (masks.read_label(release / "test" / f"{name}_label.png", 11) == label).all()
-    with (
-        Image.open(release / "test" / f"{name}_label.png") as png,
-        Image.open(release / "test" / f"{name}_image.jpg") as jpg,
-    ):
-        assert png.mode == "L" and jpg.format == "JPEG" and jpg.size == png.size
-    assert np.abs(files.read_photo(release / "test" / f"{name}_image.jpg").astype(int) - image).mean() < 6
-    found = restructure.scan(restructure.Release(release, "synthetic", ""), "helen")
-    assert found.findings == [] and len(found.samples) == 3
-
-
-def test_a_second_run_repairs_what_is_missing_or_cut_and_leaves_the_rest(tmp_path):
-    release = samples.write_helen(tmp_path, 4, 1, progress=False)
-    before = tree(release)
-    names = sorted(before)
-    (release / names[0]).unlink()
-    for name in (names[4], names[8]):  # a label and a viz, each of another sample
-        (release / name).write_bytes(before[name][: len(before[name]) // 2])
-    kept = release / names[-1]
-    time = kept.stat().st_mtime_ns
-    samples.write_helen(tmp_path, 4, 1, progress=False)
-    assert tree(release) == before and kept.stat().st_mtime_ns == time
-
-
-def test_no_two_faces_share_a_name():
-    seeds = {samples.face_seed(0, split, i) for split in ("train", "test") for i in range(5000)}
-    assert len(seeds) == len({samples.sample_id(seed) for seed in seeds}) == 10000
 
 
 def centroid(label: np.ndarray, part: str) -> np.ndarray | None:
@@ -198,15 +144,3 @@ def test_no_test_face_is_a_near_copy_of_a_train_face(faces):
     nearest = np.linalg.norm(features(test)[:, None] - features(train)[None], axis=2).min(1)
     assert itself.max() < 0.25  # this is what a copy measures ...
     assert nearest.min() > 1.5 * itself.max()  # ... and every other face is further away
-
-
-def test_viz_by_hand():
-    image, label = np.full((1, 2, 3), 100, np.uint8), np.array([[0, 10]], np.uint8)
-    expected = [[int(0.45 * 100 + 0.55 * c) for c in HELEN.colors[i]] for i in (0, 10)]
-    assert np.abs(samples.draw_viz(image, label)[0].astype(int) - expected).max() <= 1
-
-
-def test_the_contact_sheet_shows_the_train_faces():
-    sheet = samples.contact_sheet(3, columns=2, side=60)
-    assert sheet.size == (120, 120) and sheet.getpixel((90, 90)) == (255, 255, 255)
-    assert np.asarray(sheet)[:60, :60].std() > 10
