@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import metrics, preprocess, unet
+from . import metrics, preprocess
 from .augment import Augment, halve, to_float, to_ids
 from .batches import Feed
 from .core import choice, distributed
@@ -169,7 +169,7 @@ class Trainer(Session):
         return to_float(images, self.settings.mean, self.settings.std), to_ids(labels)
 
     @torch.no_grad()
-    def validate(self, network: unet.UNet | None = None) -> dict[str, float]:
+    def validate(self, network: torch.nn.Module | None = None) -> dict[str, float]:
         """metrics.measures on the validation split, at the size of the epoch's training, from one pooled matrix."""
         network, classes = network or self.network, len(self.dataset.classes)
         matrix = torch.zeros(classes, classes, dtype=torch.int64)

@@ -15,8 +15,8 @@ from ..core.registry import load_dataset
 from ..settings import Settings
 from . import faults, steering
 from .background import Background
+from .checkpoint import FORMAT, RunFolder
 from .history import History
-from .run_folder import FORMAT, RunFolder
 from .schedule import LearningRate
 from .stepper import Stepper
 

@@ -31,6 +31,16 @@ class Session(Run):
         """Whether a background thread trains."""
         return self.background.running
 
+    @property
+    def log_lines(self) -> list[str]:
+        """What the background training has logged."""
+        return self.background.lines
+
+    @property
+    def error(self) -> Exception | None:
+        """The exception that ended the background training, until wait() raises it."""
+        return self.background.error
+
     def pause(self, timeout: float | None = None) -> None:
         """Stop the background training after its current step, saved, and wait for that; nothing if none runs."""
         if self.background.thread is not None:
