@@ -29,7 +29,6 @@ from helpers.settings import Settings, make_settings
 from helpers.synthetic import faces, releases
 from helpers.trainer import Trainer, train_step
 from helpers.training.stepper import Stepper
-from helpers.unet import UNet
 
 PHOTOS, CLASSES = 96, 11
 CPU = torch.device("cpu")
@@ -139,7 +138,7 @@ def stepping_alone() -> list[str]:
 class Bare(Trainer):
     """Our training without what no yardstick does: it neither validates nor saves."""
 
-    def validate(self, network: UNet | None = None) -> dict[str, float]:
+    def validate(self, network: torch.nn.Module | None = None) -> dict[str, float]:
         return dict.fromkeys((*self.dataset.rows, "mean_iou", "accuracy"), 0.0)
 
     def save(self, best: bool = False, rotate: bool = True) -> None:

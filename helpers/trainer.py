@@ -17,9 +17,13 @@ from .batches import Feed
 from .core import choice, distributed
 from .settings import Settings
 from .training import lr_finder, steering
-from .training.history import FULL_SIZE
+from .training.history import FULL_SIZE, read_history
+from .training.muon import as_matrix, orthogonal
 from .training.session import Session
 from .training.stepper import Stepper
+
+# Notebooks import from the files at the top of helpers/ alone.
+__all__ = ["Trainer", "as_matrix", "orthogonal", "read_history", "run_name", "train_step"]
 
 TRACE_EVERY = 10  # steps between two points of the loss curve
 

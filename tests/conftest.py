@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is loaded: threads that wait sleep soon
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports pyplot: tests have no screen
 
 import pytest
