@@ -1,11 +1,10 @@
 """Pictures: arrays and plain rows in, a matplotlib Figure out."""
 
-from ..core.masks import colorize
 from .architecture import architecture
 from .canvas import png, save
 from .charts import confusion, dice_example, directions, f1_bars, lr_finder, shares, swatches
 from .curves import class_curves, curves
-from .pictures import batch, class_overlays, error_map, overlay, pairs, parse, predictions, resampling
+from .pictures import batch, class_overlays, colorize, error_map, overlay, pairs, parse, predictions, resampling
 
 __all__ = [
     "architecture",

@@ -264,6 +264,6 @@ class Run:
             self.rate.lr_scale = lowered
             self._note(f"lr {self.lr:.2g}")
         raise TrainingError(
-            f"{fault}: it was left out, and training is back at the last checkpoint, epoch {self.progress:.2f}, step "
+            f"{fault}: training is back at the last checkpoint, epoch {self.progress:.2f}, step "
             f"{self.step}. Set the rate lower, for example trainer.lr = {self.lr / 10:.1e}, and go on with fit"
         )
