@@ -61,8 +61,10 @@ def pairs(dataset: str, split: str) -> list[tuple[str, Path, Path]]:
     photos = {p.stem: p for kind in ("jpg", "png") for p in sorted((root / "images").glob(f"[!.]*.{kind}"))}
     labels = {p.stem: p for p in sorted((root / "labels").glob("[!.]*.png"))}
     if not photos:
-        raise DataError(f"{env.shown(root)} holds no photos: run notebook 01 first, or "
-                        f"python -m helpers prepare --dataset {dataset}")  # fmt: skip
+        raise DataError(
+            f"{env.shown(root)} holds no photos: run notebook 01 first, or "
+            f"python -m helpers prepare --dataset {dataset}"
+        )
     if not is_whole(root.parent):
         raise DataError(f"{env.shown(root.parent)} is half copied: run notebook 01 again, it goes on from there")
     if lone := sorted(photos.keys() ^ labels.keys()):

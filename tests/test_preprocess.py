@@ -130,6 +130,7 @@ def test_class_shares_by_hand():
 def test_nothing_is_written_outside_the_arrays(arrays):
     home = env.home()
     assert {p.relative_to(home).parts[:2] for p in home.rglob("*") if p.is_file()} == {
-        ("data", "splitted_data"), ("data", "arrays"),
-    }  # fmt: skip
+        ("data", "splitted_data"),
+        ("data", "arrays"),
+    }
     assert not list(Path(home).rglob("*.tmp"))

@@ -22,8 +22,14 @@ R = TypeVar("R")
 
 # What PIL raises on a damaged or hostile picture (the last two on damaged EXIF); anything else is a fault of ours.
 UNREADABLE = (
-    UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError, struct.error, TypeError
-)  # fmt: skip
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+    struct.error,
+    TypeError,
+)
 
 
 @contextlib.contextmanager

@@ -86,8 +86,9 @@ class Background:
             try:
                 watcher(event)
             except Exception as error:  # a fault in drawing, whatever it is
-                self.watchers = [other for other in self.watchers if other is not watcher]
-                self.log(f"the panel is left behind ({type(error).__name__}: {error}); training goes on")
+                if watcher in self.watchers:
+                    self.watchers.remove(watcher)
+                    self.log(f"the panel is left behind ({type(error).__name__}: {error}); training goes on")
 
     def print_lines(self) -> None:
         """Print what was logged since this was last called."""

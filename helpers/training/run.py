@@ -3,8 +3,6 @@
 import copy
 import math
 import threading
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -32,8 +30,11 @@ class Run:
         self.settings, self.arrays, self.run, self.device = settings, arrays, run, device
         self.dataset = load_dataset(settings.dataset)
         self.run_folder = RunFolder(settings.dataset, run)
+        self.folder = self.run_folder.path  # runs/<dataset>/<run>/
         self.rate = LearningRate(settings)
         self.stepper = Stepper(settings, len(self.dataset.classes), device)
+        self.model, self.average = self.stepper.model, self.stepper.average
+        self.optimizer = self.stepper.optimizer  # every step sets its rate by the schedule: set trainer.lr instead
         self.records = History(self.dataset, settings)
         self.step_log = faults.StepLog()
         self.epoch, self.seen = 0, 0  # whole epochs, images of the current one
@@ -44,32 +45,8 @@ class Run:
         self.gate = steering.Gate()
         self.steering = steering.Steering(self.folder / "control.json", self.log)
         self.background = Background()
+        self.watchers = self.background.watchers  # called with "step", "epoch", "note", "log" or "end"
         self.training_thread: threading.Thread | None = None  # in which the loop runs, if it does
-
-    @property
-    def folder(self) -> Path:
-        """runs/<dataset>/<run>/."""
-        return self.run_folder.path
-
-    @property
-    def watchers(self) -> list[Callable[[str], None]]:
-        """Functions that are called with "step", "epoch", "note", "log" or "end" while it trains."""
-        return self.background.watchers
-
-    @property
-    def model(self) -> unet.UNet:
-        """The network that is trained."""
-        return self.stepper.model
-
-    @property
-    def average(self) -> unet.UNet | None:
-        """The moving average of its weights, if the recipe has one."""
-        return self.stepper.average
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Its optimizer; set the rate by `trainer.lr`, since every step writes the schedule's into the optimizer."""
-        return self.stepper.optimizer
 
     @property
     def step(self) -> int:

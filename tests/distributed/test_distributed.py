@@ -37,9 +37,14 @@ def launch(*arguments: str, nodes: tuple[str, ...] = ("--standalone",), processe
     """torchrun in a process group of its own, as a terminal starts it."""
     command = [*LAUNCH, *nodes, "--nproc-per-node", str(processes), *arguments]
     return subprocess.Popen(
-        command, env=environment(), cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        command,
+        env=environment(),
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 def end(process: subprocess.Popen) -> tuple[int, str]:
@@ -106,8 +111,10 @@ def test_two_launchers_stand_for_two_hosts(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    hosts = [("--nnodes", "2", "--node-rank", str(n), "--master-addr", "127.0.0.1", "--master-port", str(port))
-             for n in (0, 1)]  # fmt: skip
+    hosts = [
+        ("--nnodes", "2", "--node-rank", str(n), "--master-addr", "127.0.0.1", "--master-port", str(port))
+        for n in (0, 1)
+    ]
     started = [launch(*train_arguments(2, "two-hosts"), nodes=host, processes=1) for host in hosts]
     for status, text in map(end, started):
         assert status == 0, text
@@ -215,8 +222,11 @@ def test_what_one_reader_does_is_for_one_process(monkeypatch, call):
 
 def test_a_dead_peer_is_told_from_a_fault_of_one_s_own(monkeypatch):
     """Of the texts that gloo and torch gave: only the first ones mean that another process has gone."""
-    gone = [RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"),
-            RuntimeError("Connection reset by peer"), torch.distributed.DistBackendError("NCCL error")]  # fmt: skip
+    gone = [
+        RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"),
+        RuntimeError("Connection reset by peer"),
+        torch.distributed.DistBackendError("NCCL error"),
+    ]
     own = [RuntimeError("shapes cannot be multiplied"), RuntimeError("CUDA error: device-side assert triggered")]
     assert not any(map(distributed.is_peer_lost, gone))  # alone there is nobody to lose
     monkeypatch.setattr(distributed, "world", lambda: 2)
