@@ -49,14 +49,14 @@ def digest(one: trainer.Trainer) -> str:
 
 def train(name: str) -> dict:
     """Twenty steps or more -> loss of each, scores, and whether all processes hold the same numbers."""
-    trainer.CHECK = 1
+    trainer.TRACE_EVERY = 1
     settings = tiny.settings(epochs=STEPS, lr=1e-2, schedule="constant", width=8, **CASES[name])
     run = f"{name.replace(' ', '-')}-{distributed.world_size()}"
     one = trainer.Trainer(settings, {"train": arrays(9), "val": arrays(5)}, run, "cpu")
     one.fit(7 if settings.batch > 1 else 3)
     own = int(digest(one)[:12], 16)
     same = distributed.all_reduce_max(own, -own)
-    scores = {k: v for k, v in one.rows[-1].items() if k.startswith("f1_")}
+    scores = {k: v for k, v in one.history[-1].items() if k.startswith("f1_")}
     return {"losses": [loss for _, loss, _ in one.trace], "scores": scores, "same": same[0] == -same[1]}
 
 

@@ -16,8 +16,9 @@ import pytest
 import tiny
 import torch
 
-from helpers import losses, preprocess, trainer
+from helpers import batches, losses, preprocess, trainer
 from helpers.core import distributed, env
+from helpers.core.errors import TrainingError
 from helpers.training import checkpoint
 
 HERE = Path(__file__).parent
@@ -192,14 +193,14 @@ def test_alone_nothing_changes():
 
 def test_a_batch_is_shared_whole_and_once(monkeypatch):
     """Of 5 images three processes take 2, 2 and 1; of 2 images the third takes part with one that does not count."""
-    monkeypatch.setattr(distributed, "world", lambda: 3)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
     shares = {}
     for rank in range(3):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         shares[rank] = (distributed.shard(np.arange(5))[0].tolist(), distributed.shard(np.arange(2)))
     assert sorted(sum((whole for whole, _ in shares.values()), [])) == [0, 1, 2, 3, 4]
     assert [counts for _, (_, counts) in shares.values()] == [True, True, False]
-    batch = preprocess.Samples(distributed_child.arrays(2))[np.arange(2)]
+    batch = batches.Samples(distributed_child.arrays(2), torch.device("cpu"))[np.arange(2)]
     assert (batch[1] == 255).all() and len(batch[0]) == 1 and batch[2].tolist() == [0, 1]
 
 
@@ -215,8 +216,8 @@ def test_an_image_of_nothing_but_void_adds_nothing_to_any_loss():
 def test_what_one_reader_does_is_for_one_process(monkeypatch, call):
     tiny.prepare()
     one = trainer.Trainer(tiny.settings(), preprocess.open_arrays("helen", 32), "a", "cpu")
-    monkeypatch.setattr(distributed, "world", lambda: 2)
-    with pytest.raises(trainer.TrainingError, match="without torchrun"):
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with pytest.raises(TrainingError, match="without torchrun"):
         call(one)
 
 
@@ -229,7 +230,7 @@ def test_a_dead_peer_is_told_from_a_fault_of_one_s_own(monkeypatch):
     ]
     own = [RuntimeError("shapes cannot be multiplied"), RuntimeError("CUDA error: device-side assert triggered")]
     assert not any(map(distributed.is_peer_lost, gone))  # alone there is nobody to lose
-    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     assert all(map(distributed.is_peer_lost, gone)) and not any(map(distributed.is_peer_lost, own))
 
 
@@ -238,6 +239,6 @@ def test_processes_with_other_settings_or_data_are_told_at_once(monkeypatch, oth
     changes, images = other
     arrays = {"train": distributed_child.arrays(9), "val": distributed_child.arrays(5)}
     theirs = tiny.settings(**changes).asdict(), {"train": [9 + images, "tiny"], "val": [5, "tiny"]}
-    monkeypatch.setattr(distributed, "from_first", lambda value: theirs)
-    with pytest.raises(trainer.TrainingError, match="other settings or data on one of the hosts"):
+    monkeypatch.setattr(distributed, "broadcast", lambda value: theirs)
+    with pytest.raises(TrainingError, match="other settings or data on one of the hosts"):
         trainer.Trainer(tiny.settings(), arrays, "a", "cpu")
