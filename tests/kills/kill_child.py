@@ -44,18 +44,6 @@ def announced(function: Callable, name: str) -> Callable:
     return wrapped
 
 
-def counted(step: Callable) -> Callable:
-    """Trainer._step with a line after it, which tells its number."""
-
-    @functools.wraps(step)
-    def wrapped(self, *args, **kwargs):
-        result = step(self, *args, **kwargs)
-        say(f"step {self.step}")
-        return result
-
-    return wrapped
-
-
 def main(home: str, run: str, epochs: int) -> None:
     """Train `run` to its end, from wherever it stands."""
     faulthandler.dump_traceback_later(120, exit=True)  # a child that hangs ends by itself and says where
@@ -64,8 +52,8 @@ def main(home: str, run: str, epochs: int) -> None:
     torch.set_num_threads(1)
     checkpoint.save = announced(checkpoint.save, "save")
     trainer.Trainer.validate = announced(trainer.Trainer.validate, "validate")
-    trainer.Trainer._step = counted(trainer.Trainer._step)
     one = trainer.Trainer(settings(epochs), preprocess.open_arrays("helen", SIZE), run, "cpu")
+    one.watchers.append(lambda event: say(f"step {one.step}") if event == "step" else None)
     say(f"start {one.step}")
     one.fit(epochs)
     say("done")

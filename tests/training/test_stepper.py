@@ -8,9 +8,9 @@ import torch
 
 from helpers import losses
 from helpers.core.errors import TrainingError
+from helpers.trainer import train_step
 from helpers.training import checkpoint
 from helpers.training import stepper as stepping
-from helpers.trainer import train_step
 
 CPU = torch.device("cpu")
 
@@ -107,7 +107,7 @@ def test_sgd_by_hand():
 
 @pytest.mark.parametrize("clip", [0.0, 1.0, 1e-2])
 def test_clip_is_the_longest_gradient_and_0_means_none(monkeypatch, clip):
-    """Plain SGD at rate 1e-3 moves the weights by 1e-3 gradients, here of a length far above 1 if nothing clips them."""
+    """Plain SGD at rate 1e-3 moves the weights by 1e-3 gradients, here of a length above 10 if nothing clips them."""
     plain = losses.LOSSES["dice_ce"]
     monkeypatch.setitem(losses.LOSSES, "dice_ce", lambda logits, target: 100 * plain(logits, target))
     stepper = make(optimizer="sgd", momentum=0.0, weight_decay=0.0, ema_decay=0.0, clip=clip)
