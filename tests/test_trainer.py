@@ -1,8 +1,9 @@
-"""Training learns, stops, goes on to the bit, and obeys its learning rate."""
+"""Training learns, stops, goes on to the bit, obeys its learning rate, judges and keeps its best epoch."""
 
 import csv
 import math
 import os
+import random
 import signal
 
 import numpy as np
@@ -10,241 +11,171 @@ import pytest
 import tiny
 import torch
 
-from helpers import batches, catalog, losses, predict, preprocess, trainer
-from helpers.core import env
+from helpers import metrics, predict, preprocess, trainer
+from helpers.core import choice, env
 from helpers.core.errors import CheckpointError, TrainingError, UNetError
 from helpers.settings import ORIGINAL
-from helpers.synthetic import faces as samples
-from helpers.training import stepper
-from helpers.training.steering import Signals
+from helpers.synthetic import faces
+from helpers.training.steering import StopAfter
 
 
 @pytest.fixture
 def arrays():
-    tiny.prepare()
-    return preprocess.open_arrays("helen", 32)
+    return tiny.arrays()
 
 
-def make(arrays, run="a", **changes):
-    return trainer.Trainer(tiny.settings(**changes), arrays, run, "cpu")
+def interrupt(*rest):
+    """As Jupyter's stop button."""
+    os.kill(os.getpid(), signal.SIGINT)
 
 
-def interrupt_after(monkeypatch, steps):
-    """Send this process SIGINT in the middle of the given optimizer step, as Jupyter's stop button does."""
-    prepare, calls = trainer.Trainer._prepare, []
-
-    def wrapped(self, *batch):
-        calls.append(1)
-        if len(calls) == steps:
-            os.kill(os.getpid(), signal.SIGINT)
-        return prepare(self, *batch)
-
-    monkeypatch.setattr(trainer.Trainer, "_prepare", wrapped)
+def cut(*rest):
+    """As a second press of it."""
+    raise KeyboardInterrupt
 
 
-def equal(one, other):
-    mine, theirs = one.model.state_dict(), other.model.state_dict()
-    return all(torch.equal(mine[k], theirs[k]) for k in mine)
+def without_speed(rows):
+    return [{k: v for k, v in row.items() if k != "images_per_s"} for row in rows]
 
 
+# ---- it learns, and says so ----
+
+
+@pytest.mark.slow
 def test_four_faces_are_memorised_in_every_class():
-    """Drawn faces that show all eleven classes between them, learned by heart to F1 over .95 in each."""
-    seeds = [seed for seed in range(40) if len(np.unique(samples.draw_face(seed, (320, 320))[1])) == 11][:4]
-    faces = [samples.draw_face(seed, (320, 320)) for seed in seeds]
-    images = np.stack([preprocess.resize_photo(image, 64) for image, _ in faces])
-    labels = np.stack([preprocess.resize_label(label, 64) for _, label in faces])
+    """Synthetic faces that show all eleven classes between them, learned by heart to F1 over .95 in each."""
+    seeds = [seed for seed in range(40) if len(np.unique(faces.draw_face(seed, (320, 320))[1])) == 11][:4]
+    drawn = [faces.draw_face(seed, (320, 320)) for seed in seeds]
+    images = np.stack([preprocess.resize_photo(image, 48) for image, _ in drawn])
+    labels = np.stack([preprocess.resize_label(label, 48) for _, label in drawn])
     four = preprocess.Arrays(images, labels, list(map(str, seeds)), "four")
-    settings = tiny.settings(size=64, width=12, depth=3, augment=0.0, ema_decay=0.0, epochs=240, lr=4e-3)
-    one = trainer.Trainer(settings, {"train": four, "val": four}, "four", "cpu")
+    settings = dict(size=48, width=16, depth=2, augment=0.0, ema_decay=0.0, epochs=100, lr=1e-2)
+    one = tiny.trainer({"train": four, "val": four}, **settings)
+    validate, one.save = one.validate, lambda *rest: None
     one.validate = lambda network: {"overall": 0.0, **dict.fromkeys(one.dataset.classes, 0.0)}  # once, at the end
-    one.save = lambda *rest: None
-    one.fit(240)
-    scores = trainer.Trainer.validate(one)
+    one.fit(100)
+    scores = validate()
     assert min(scores.values()) > 0.95, scores
 
 
-def test_fit_means_epochs_in_all(arrays, capsys):
-    one = make(arrays)
+def test_fit_means_epochs_in_all_and_prints_a_line_for_each(arrays, capsys):
+    one = tiny.trainer(arrays)
     one.fit(1)
     one.fit(2)
     assert one.epoch == 2 and one.step == 4 and len(one.history) == 2
-    one.fit(2)
-    assert one.epoch == 2 and "2 epochs are done already" in capsys.readouterr().out
-
-
-def test_one_line_an_epoch_says_what_matters(arrays, capsys):
-    make(arrays).fit(2)
     lines = [line for line in capsys.readouterr().out.splitlines() if "loss" in line]
-    assert len(lines) == 2
-    assert all(word in lines[0] for word in ("loss", "val F1", "weakest", "lr", "images/s", "left"))
-
-
-def test_a_run_that_stops_and_goes_on_equals_one_that_does_not(arrays, monkeypatch):
-    straight = make(arrays, "straight").fit(3)
-    interrupt_after(monkeypatch, 3)  # in the second epoch's first step
-    halves = make(arrays, "halves").fit(3)
-    assert (halves.epoch, halves.seen, halves.step) == (1, 4, 3)
-    again = make(arrays, "halves").fit(3)
-    assert equal(straight, again) and again.step == straight.step
-    for mine, theirs in zip(straight.history, again.history, strict=True):
-        assert {k: v for k, v in mine.items() if k != "images_per_s"} == {
-            k: v for k, v in theirs.items() if k != "images_per_s"
-        }
-
-
-def test_an_interrupt_ends_the_cell_after_the_step_saved_and_explained(arrays, monkeypatch, capsys):
-    before = signal.getsignal(signal.SIGINT)
-    interrupt_after(monkeypatch, 2)
-    one = make(arrays).fit(5)
-    printed = capsys.readouterr().out
-    assert one.step == 2 and signal.getsignal(signal.SIGINT) == before
-    assert "stopped at epoch 1.00 (step 2)" in printed and "fit(5) goes on" in printed
-    assert (one.folder / "last.pt").exists()
-    moments = one.optimizer.state_dict()["state"].values()
-    steps = {int(each["step"]) for each in moments if "step" in each}  # a kernel's Muon counts none
-    assert steps == {2}  # no parameter was left behind
-
-
-def test_a_second_interrupt_raises():
-    before = signal.getsignal(signal.SIGINT)  # a shell starts background jobs with SIGINT ignored
-    with pytest.raises(KeyboardInterrupt), Signals() as signals:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert signals.asked
-        os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_the_schedules_by_hand():
-    assert [trainer.schedule_factor("steps", t) for t in (0, 0.49, 0.5, 0.74, 0.75, 1, 2)] == [
-        1,
-        1,
-        0.1,
-        0.1,
-        0.01,
-        0.01,
-        0.01,
-    ]
-    assert [trainer.schedule_factor("onecycle", t) for t in (0, 0.15, 1, 1.5)] == pytest.approx([0.1, 1, 0.01, 0.01])
-    assert trainer.schedule_factor("onecycle", 0.575) == pytest.approx((1 + 0.01) / 2)  # half of the cosine
-    with pytest.raises(TrainingError, match="no schedule"):
-        trainer.schedule_factor("cosine", 0.5)
-
-
-def test_setting_the_rate_makes_it_exactly_that_and_scales_the_rest(arrays):
-    one = make(arrays, epochs=4)
+    assert len(lines) == 2 and lines[1].startswith("epoch   2/2")
+    assert all(word in lines[0] for word in ("val F1", "weakest", "lr", "images/s", "left"))
     one.fit(2)
-    ahead = [4e-3 * 0 + one.settings.lr * trainer.schedule_factor("onecycle", t) for t in (0.5, 0.75)]
-    assert one.lr == pytest.approx(ahead[0])
-    one.lr = 1e-5
-    assert one.lr == pytest.approx(1e-5)
-    one.lr /= 10
-    assert one.lr == pytest.approx(1e-6)
-    one.fit(3)
-    assert one.optimizer.param_groups[0]["lr"] < 1e-6
-    assert one.lr == pytest.approx(1e-6 * ahead[1] / ahead[0])
-    assert make(arrays, epochs=4).lr == pytest.approx(one.lr)  # a new Trainer goes on with it
+    assert one.epoch == 2 and "2 epochs are done already; fit(3) or more goes on" in capsys.readouterr().out
 
 
-def test_a_change_of_rate_is_a_row_of_the_history(arrays):
-    one = make(arrays).fit(1)
-    one.lr = 1e-5
+def test_the_original_recipe_trains(arrays):
+    one = trainer.Trainer(tiny.settings().replace(**ORIGINAL), arrays, "original", "cpu").fit(2)
+    assert one.average is None and math.isfinite(one.history[-1]["loss"])
+
+
+def test_training_draws_no_random_numbers_but_its_own(arrays):
+    """Why a checkpoint needs no generator's state."""
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    tiny.trainer(arrays).fit(2)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all() and random.getstate() == before[2]
+
+
+# ---- stop and go on ----
+
+
+def test_a_run_that_stops_anywhere_and_goes_on_equals_one_that_does_not():
+    """Weights, average, moments, history and curve, to the bit; three steps an epoch, a point of the curve at ten."""
+    arrays = tiny.arrays(train=12)
+    straight = tiny.trainer(arrays, "straight").fit(4)
+    assert [point[0] for point in straight.trace] == pytest.approx([1, 2, 3, 10 / 3, 4])
+    for stop in (1, 3, 5, 10, 11):  # 3: right before validation
+        one = tiny.trainer(arrays, f"stopped-{stop}")
+        tiny.at_step(one, stop, interrupt)
+        one.fit(4)
+        assert (one.step, one.epoch, one.seen) == (stop, (stop - 1) // 3, (stop - 1) % 3 * 4 + 4)
+        again = tiny.trainer(arrays, f"stopped-{stop}").fit(4)
+        assert tiny.same(tiny.state(again), tiny.state(straight)) and again.step == straight.step == 12
+        assert again.trace == straight.trace and without_speed(again.history) == without_speed(straight.history)
+
+
+def test_an_interrupt_ends_the_cell_after_the_step_saved_and_explained(arrays, capsys):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    one = tiny.trainer(arrays)
+    handle = one.model.register_forward_hook(interrupt)  # in the middle of the first step
+    one.fit(5)
+    handle.remove()
+    assert one.step == 1 and [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert "stopped at epoch 0.50 (step 1), saved: fit(5) goes on" in capsys.readouterr().out
+    assert torch.load(one.folder / "last.pt", weights_only=True)["step"] == 1
+
+
+def test_an_interrupt_in_validation_stops_there_and_the_epoch_is_finished_later(arrays):
+    straight = tiny.trainer(arrays, "straight").fit(2)
+    one = tiny.trainer(arrays)
+    one.average.register_forward_hook(interrupt)
     one.fit(2)
-    row = one.history[1]
-    assert (row["note"], row["epoch"], row["step"]) == ("lr 1e-05", 1.0, 2) and math.isnan(row["loss"])
-    with open(one.folder / "history.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [r["note"] for r in rows] == ["", "lr 1e-05", ""]
-    read = trainer.read_history(one.folder / "history.csv")[""]
-    assert read[2]["f1_overall"] == one.history[2]["f1_overall"] and read[1]["note"] == "lr 1e-05"
+    assert (one.epoch, one.seen, one.step) == (0, 8, 2) and not one.history
+    again = tiny.trainer(arrays).fit(2)
+    assert tiny.same(tiny.state(again), tiny.state(straight)) and [r["epoch"] for r in again.history] == [1, 2]
 
 
-@pytest.mark.parametrize("rate", [0, -1, math.nan, math.inf])
-def test_an_impossible_rate_is_refused(arrays, rate):
-    one = make(arrays)
-    with pytest.raises(TrainingError, match="above 0"):
-        one.lr = rate
-    assert one.lr > 0 and not one.history
-
-
-def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint(arrays, monkeypatch):
-    one = make(arrays).fit(1)
-    kept = {k: v.clone() for k, v in one.model.state_dict().items()}
-    monkeypatch.setitem(losses.LOSSES, "dice_ce", lambda logits, target: logits.sum() * math.nan)
-    with pytest.raises(
-        TrainingError,
-        match=r"not finite in step 3 at rate 1\.3e-03: .* back at the last checkpoint, epoch 1\.00, step 2.*lower",
-    ):
-        one.fit(2)
-    assert one.epoch == 1 and all(torch.equal(kept[k], v) for k, v in one.model.state_dict().items())
-
-
-def test_weights_that_are_not_finite_are_never_saved(arrays, monkeypatch):
-    """An infinite gradient in the last step of an epoch leaves the loss finite: the weights are looked at too."""
-    one = make(arrays).fit(1)
-    good = (one.folder / "last.pt").read_bytes()
-    finish = trainer.Trainer._finish_epoch
-
-    def spoilt(self, *rest):
-        self.model.out.bias.data[0] = math.inf
-        finish(self, *rest)
-
-    monkeypatch.setattr(trainer.Trainer, "_finish_epoch", spoilt)
-    with pytest.raises(TrainingError, match="not finite.*back at the last checkpoint, epoch 1"):
-        one.fit(2)
-    assert (one.folder / "last.pt").read_bytes() == good and one.epoch == 1 and one.model.out.bias.isfinite().all()
-
-
-@pytest.mark.parametrize("when", ["step", "validate"])
-def test_after_a_cut_the_next_fit_goes_back_to_the_checkpoint(arrays, monkeypatch, when):
+@pytest.mark.parametrize("where", ["forward", "update", "validation"])
+def test_after_a_cut_the_next_fit_goes_on_as_if_it_had_not_been(arrays, where):
     """A second interrupt in the middle: nothing is trained twice, no epoch is lost."""
-    straight = make(arrays, "straight").fit(3)
-    one = make(arrays, "cut").fit(1)
-    with monkeypatch.context() as patch:
-
-        def cut(*rest):
-            raise KeyboardInterrupt
-
-        where = (trainer.Trainer, "validate") if when == "validate" else (stepper.Stepper, "_update_average")
-        patch.setattr(*where, cut)
-        with pytest.raises(KeyboardInterrupt):
-            one.fit(3)
+    straight = tiny.trainer(arrays, "straight").fit(3)
+    one = tiny.trainer(arrays, "cut").fit(1)
+    hooks = {
+        "forward": one.model.register_forward_hook,
+        "update": one.optimizer.register_step_post_hook,  # weights are new, their average is old
+        "validation": one.average.register_forward_hook,
+    }
+    handle = hooks[where](cut)
+    with pytest.raises(KeyboardInterrupt):
+        one.fit(3)
+    handle.remove()
     one.fit(3)
-    assert equal(straight, one) and [row["epoch"] for row in one.history] == [1, 2, 3] and one.step == straight.step
+    assert tiny.same(tiny.state(straight), tiny.state(one)) and one.step == straight.step
+    assert [row["epoch"] for row in one.history] == [1, 2, 3]
 
 
-def test_a_rate_of_numpy_s_leaves_the_checkpoint_readable(arrays):
-    one = make(arrays, lr=np.float64(2e-3)).fit(1)
-    one.lr = np.float32(1e-4)
-    one.fit(2)
-    assert make(arrays, lr=2e-3).lr == pytest.approx(one.lr)
+def test_a_cut_in_the_first_step_of_all_goes_back_to_the_start(arrays):
+    straight = tiny.trainer(arrays, "straight").fit(1)
+    one = tiny.trainer(arrays)
+    handle = one.optimizer.register_step_post_hook(cut)
+    with pytest.raises(KeyboardInterrupt):
+        one.fit(1)
+    handle.remove()
+    with pytest.raises(CheckpointError, match="the last step was cut in two; fit goes back"):
+        one.save()
+    assert tiny.same(tiny.state(one.fit(1)), tiny.state(straight))
 
 
-def test_an_epoch_without_a_score_still_has_weights_to_export(arrays, monkeypatch, tmp_path):
-    nothing = {**dict.fromkeys(make(arrays).dataset.rows, math.nan)}
-    monkeypatch.setattr(trainer.Trainer, "validate", lambda self, network=None: dict(nothing))
-    make(arrays).fit(1).export(tmp_path / "w.pt")
-    assert (tmp_path / "w.pt").exists()
-
-
-def test_the_same_data_elsewhere_goes_on(arrays):
-    """Copied to another disk the files have other times: the checkpoint is known by the content."""
-    make(arrays).fit(1)
-    for path in env.split_dir("helen").rglob("*.*"):
+def test_runs_lie_beside_each_other_and_know_the_data_by_its_content():
+    tiny.prepare()
+    arrays = preprocess.open_arrays("helen", 32)
+    tiny.trainer(arrays, "a").fit(1)
+    for path in env.split_dir("helen").rglob("*.*"):  # as if it were copied to another disk
         os.utime(path, (1, 1))
-    assert make(preprocess.open_arrays("helen", 32)).epoch == 1
+    arrays = preprocess.open_arrays("helen", 32)
+    assert tiny.trainer(arrays, "b").epoch == 0 and tiny.trainer(arrays, "a").epoch == 1
+    tiny.prepare(train=9)
+    with pytest.raises(CheckpointError, match=r"train data: 8 images \(now 9, with other content\): give the run"):
+        tiny.trainer(preprocess.open_arrays("helen", 32), "a")
 
 
-def test_changed_settings_are_told_and_kept(arrays, capsys):
-    make(arrays).fit(1)
-    one = make(arrays, weight_decay=0.05, batch=2)
-    assert "batch 4 -> 2" in capsys.readouterr().out and "weight_decay 0.01 -> 0.05" in one.history[-1]["note"]
-    assert one.optimizer.param_groups[0]["weight_decay"] == 0.05
+@pytest.mark.parametrize(("source", "name"), [("helen", "tuned-smoke"), ("synthetic", "tuned-smoke-synthetic")])
+def test_a_run_s_name_tells_recipe_scale_and_synthetic_data(monkeypatch, source, name):
+    monkeypatch.setattr(choice, "source", lambda dataset: source)
+    assert trainer.run_name(tiny.settings()) == name
 
 
-@pytest.mark.parametrize("change", [{"loss": "foo"}, {"optimizer": "sgdd"}])
-def test_unknown_names_list_the_known(arrays, change):
-    with pytest.raises(TrainingError, match="choose one of"):
-        make(arrays, **change)
+def test_another_network_s_checkpoint_is_refused(arrays):
+    tiny.trainer(arrays).fit(1)
+    with pytest.raises(CheckpointError, match=r"width 4 \(now 6\): give the run another name"):
+        tiny.trainer(arrays, width=6)
 
 
 @pytest.mark.parametrize("change", [{"lr": 0}, {"batch": 0}, {"size": 2}, {"seed": -1}, {"ema_decay": 1}])
@@ -253,150 +184,173 @@ def test_impossible_settings_are_refused(change):
         tiny.settings(**change)
 
 
-@pytest.mark.parametrize(("change", "named"), [({"width": 6}, "width 4 (now 6)"), ({"depth": 1}, "depth 2 (now 1)")])
-def test_another_network_s_checkpoint_is_refused(arrays, change, named):
-    make(arrays).fit(1)
-    with pytest.raises(CheckpointError) as error:
-        make(arrays, **change)
-    assert named in str(error.value) and "another name" in str(error.value)
+# ---- the learning rate ----
 
 
-def test_other_data_s_checkpoint_is_refused(arrays):
-    make(arrays).fit(1)
-    tiny.prepare(train=9)
-    with pytest.raises(
-        CheckpointError, match=r"other train data: 8 images \(now 9, with other content\): give the run another name"
-    ):
-        make(preprocess.open_arrays("helen", 32))
+def test_the_rate_is_obeyed_from_the_next_step_on_and_scales_the_rest(arrays):
+    one, used = tiny.trainer(arrays, schedule="steps", epochs=4, lr=2e-3), []
+    one.watchers.append(lambda event: used.append(one.optimizer.param_groups[0]["lr"]) if event == "step" else None)
+    tiny.at_step(one, 3, lambda one: setattr(one, "lr", 5e-5))
+    one.fit(4)
+    assert used == pytest.approx([2e-3] * 3 + [5e-5] + [5e-6] * 2 + [5e-7] * 2)
+    assert one.lr == pytest.approx(5e-7) and tiny.trainer(arrays, schedule="steps", epochs=4).lr == pytest.approx(5e-7)
+    one.lr /= 10
+    one.fit(5)  # beyond the schedule's end: its last rate
+    assert used[-1] == pytest.approx(5e-8)
 
 
-def test_runs_lie_beside_each_other(arrays):
-    make(arrays, "a").fit(1)
-    assert make(arrays, "b").epoch == 0 and make(arrays, "a").epoch == 1
+def test_a_change_of_rate_is_a_row_of_the_history(arrays):
+    one = tiny.trainer(arrays).fit(1)
+    one.lr = np.float32(1e-5)
+    one.fit(2)
+    row = one.history[1]
+    assert (row["note"], row["epoch"], row["step"]) == ("lr 1e-05", 1.0, 2) and math.isnan(row["loss"])
+    with open(one.folder / "history.csv", newline="") as file:
+        assert [row["note"] for row in csv.DictReader(file)] == ["", "lr 1e-05", ""]
+    with pytest.raises(TrainingError, match="above 0"):
+        one.lr = math.nan
+    assert one.lr > 0 and len(one.history) == 3
 
 
-def test_the_reader_s_random_numbers_are_left_alone(arrays):
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    make(arrays).fit(1)
-    assert torch.equal(torch.rand(3), expected)
+def test_a_rate_set_while_idle_outlives_the_kernel(arrays):
+    one = tiny.trainer(arrays, schedule="constant").fit(1)
+    one.lr = 3e-5
+    again = tiny.trainer(arrays, schedule="constant")
+    assert again.lr == pytest.approx(3e-5) and again.history[-1]["note"] == "lr 3e-05"
+    assert again.undo().step == 0  # the checkpoint before is still there
 
 
-def test_the_seed_recipe_trains(arrays):
-    settings = tiny.settings().replace(**ORIGINAL)
-    one = trainer.Trainer(settings, arrays, "seed", "cpu").fit(2)
-    assert one.average is None and math.isfinite(one.history[-1]["loss"])
+def test_a_rate_set_after_a_cut_is_not_forgotten(arrays):
+    one = tiny.trainer(arrays, schedule="constant").fit(1)
+    handle = one.optimizer.register_step_post_hook(cut)
+    with pytest.raises(KeyboardInterrupt):
+        one.fit(2)
+    handle.remove()
+    one.lr = 1e-5
+    one.fit(2)
+    assert one.optimizer.param_groups[0]["lr"] == pytest.approx(1e-5) and one.step == 4
+
+
+def test_changed_settings_are_reported_and_kept(arrays, capsys):
+    """Run All with other settings: they count from here on; an edited rate as it stands, whatever was set by hand."""
+    one = tiny.trainer(arrays, schedule="constant", epochs=2).fit(1)
+    one.lr = 1e-5
+    again = tiny.trainer(arrays, schedule="constant", epochs=4, weight_decay=0.05, batch=2, lr=7e-4)
+    note = "lr 0.002 -> 0.0007, batch 4 -> 2, weight_decay 0.01 -> 0.05"
+    printed = capsys.readouterr().out
+    assert all(change in printed for change in (*note.split(", "), "epochs 2 -> 4", "next step 7.0e-04"))
+    assert all(change in again.history[-1]["note"] for change in note.split(", "))
+    again.fit(2)
+    assert {(group["lr"], group["weight_decay"]) for group in again.optimizer.param_groups} == {(7e-4, 0.05)}
+    assert again.step == 2 + 4
+
+
+# ---- validation, the best epoch, patience ----
 
 
 def test_validation_counts_every_image_once(arrays):
     """The pooled scores equal those of the predictions made one by one."""
-    one = make(arrays, batch=2).fit(1)
-    parser = predict.Segmenter(one.network, one.settings, "cpu")
-    guesses = np.stack([parser.logits([image]).argmax(1)[0].numpy() for image in arrays["val"].images])
-    matrix = trainer.metrics.confusion(torch.from_numpy(guesses), torch.from_numpy(np.array(arrays["val"].labels)), 11)
-    assert one.validate() == pytest.approx(trainer.metrics.measures(matrix.numpy(), one.dataset), nan_ok=True)
+    one = tiny.trainer(arrays, batch=2).fit(1)
+    segmenter = predict.Segmenter(one.network, one.settings, "cpu")
+    guesses = np.stack([segmenter.logits([image]).argmax(1)[0].numpy() for image in arrays["val"].images])
+    matrix = metrics.confusion(torch.from_numpy(guesses), torch.from_numpy(np.array(arrays["val"].labels)), 11)
+    assert one.validate() == pytest.approx(metrics.measures(matrix.numpy(), one.dataset), nan_ok=True)
 
 
-def test_the_average_of_the_weights_by_hand(arrays):
-    one = make(arrays, ema_decay=0.5)
-    start = one.model.out.bias.detach().clone()
-    batch = next(iter(batches.loader(arrays["train"], 4, seed=0)))
-    one._step(*batch)
-    first = one.model.out.bias.detach().clone()
-    torch.testing.assert_close(one.average.out.bias, start + (first - start) * 0.9)  # 1 / (1 + 9) is kept
-    one._step(*batch)
-    average = (start + (first - start) * 0.9) * 2 / 11 + one.model.out.bias.detach() * 9 / 11
-    torch.testing.assert_close(one.average.out.bias, average)
+def scores_of(one, scores):
+    """Let validation give these, one after the other, whatever the network; the sizes that it saw."""
+    validate, scores, sizes = one.validate, iter(scores), []
+    one.average.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape[2]))
+    one.validate = lambda network: dict.fromkeys(validate(network), next(scores))
+    return sizes
 
 
 def test_export_gives_the_best_epoch_s_weights(arrays, tmp_path):
-    one = make(arrays)
+    one = tiny.trainer(arrays)
     with pytest.raises(TrainingError, match="run fit first"):
         one.export(tmp_path / "w.pt")
+    scores_of(one, [math.nan, 0.75, 0.5])
+    one.fit(1).export(tmp_path / "undefined.pt")  # an epoch without a score has weights to export, too
     one.fit(2)
+    best = {k: v.clone() for k, v in one.average.state_dict().items()}
+    one.fit(3)
     one.export(tmp_path / "w.pt")
-    parser = predict.load(tmp_path / "w.pt", "cpu")
-    best = max(row["f1_overall"] for row in one.history)
-    assert parser.about["scores"]["overall"] == best and parser.settings == one.settings
-    assert env.shown(one.folder) == "runs/helen/a"
+    found = predict.load(tmp_path / "w.pt", "cpu")
+    assert one.best_epoch == 2 and found.about["scores"]["overall"] == 0.75 and found.settings == one.settings
+    exported = torch.load(tmp_path / "w.pt", weights_only=True)["weights"]
+    assert all(torch.equal(exported[k], v.half() if v.ndim > 1 else v) for k, v in best.items())
+    (one.folder / "best.pt").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"best\.pt"):
+        one.export(tmp_path / "damaged.pt")
+    assert not (tmp_path / "damaged.pt").exists()
 
 
-def sides(one, epochs, monkeypatch):
-    """Train to so many epochs -> epoch (as the step saw it) -> side of the photos."""
+def sides(one, epochs):
+    """Train to so many epochs -> the side of the photos in each epoch of the training."""
     seen = {}
-    backward = trainer.stepping.Stepper.backward
 
-    def watch(self, x, target):
-        assert x.shape[2:] == target.shape[1:]
-        seen[one.epoch] = x.shape[2]
-        return backward(self, x, target)
+    def watch(module, inputs):
+        if module.training:
+            seen[one.epoch] = inputs[0].shape[2]
 
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.stepping.Stepper, "backward", watch)
-        one.fit(epochs)
+    handle = one.model.register_forward_pre_hook(watch)
+    one.fit(epochs)
+    handle.remove()
     return list(seen.values())
 
 
-@pytest.mark.parametrize(
-    ("half_size_fraction", "epochs", "halves"), [(0.0, 4, 0), (0.5, 4, 2), (0.9, 4, 3), (0.75, 2, 1)]
-)
-def test_the_first_epochs_see_half_and_the_last_whole_photos(arrays, monkeypatch, half_size_fraction, epochs, halves):
-    one = make(arrays, f"{half_size_fraction}", epochs=epochs, half_size_fraction=half_size_fraction)
-    assert sides(one, epochs, monkeypatch) == [16] * halves + [32] * (epochs - halves)
+def test_the_first_epochs_see_photos_of_half_the_size(arrays):
+    assert sides(tiny.trainer(arrays, epochs=4, half_size_fraction=0.5), 4) == [16, 16, 32, 32]
 
 
-def test_whole_photos_stay_whole_when_the_epochs_are_edited(arrays, monkeypatch):
-    """Half of 4 epochs are early; stretched to 12 after the third, the fourth is no early one again."""
-    make(arrays, epochs=4, half_size_fraction=0.5).fit(3)
-    one = make(arrays, epochs=12, half_size_fraction=0.5)
-    assert sides(one, 5, monkeypatch) == [32, 32]
-    assert sides(make(arrays, epochs=12, half_size_fraction=0.5), 7, monkeypatch) == [
-        32,
-        32,
-    ]  # nor from a checkpoint made since
-    make(arrays, "b", epochs=4, half_size_fraction=0.5).fit(1)
-    assert sides(make(arrays, "b", epochs=12, half_size_fraction=0.5), 7, monkeypatch) == [16] * 5 + [
-        32
-    ]  # within them it stretches
-    assert sides(make(arrays, "b", epochs=12, half_size_fraction=0.8), 8, monkeypatch) == [
-        16
-    ]  # what was asked for by name holds
+def test_full_size_stays_when_the_epochs_are_edited(arrays):
+    """Half of 4 epochs are at half size; stretched to 12 after the third, the fourth is at full size."""
+    tiny.trainer(arrays, epochs=4, half_size_fraction=0.5).fit(3)
+    longer = dict(epochs=12, half_size_fraction=0.5)
+    assert sides(tiny.trainer(arrays, **longer), 5) == [32, 32]
+    assert sides(tiny.trainer(arrays, **longer), 7) == [32, 32]  # nor from a checkpoint made since
+    tiny.trainer(arrays, "b", epochs=4, half_size_fraction=0.5).fit(1)
+    assert sides(tiny.trainer(arrays, "b", **longer), 7) == [16] * 5 + [32]  # within them it stretches
+    assert sides(tiny.trainer(arrays, "b", epochs=12, half_size_fraction=0.8), 8) == [16]  # what is set now holds
 
 
-def test_early_epochs_are_judged_at_half_size_and_never_the_best_once_one_has_seen_whole_photos(arrays, monkeypatch):
-    """Their scores 0.9 and 0.8, those of the whole ones 0.1 and 0.2: epoch 1 is the best of two, epoch 4 of four."""
-    names, sizes, scores = ["overall", "mean_iou", "accuracy"], [], iter([0.9, 0.8, 0.1, 0.2])
-    confusion = trainer.metrics.confusion
-    monkeypatch.setattr(
-        trainer.metrics, "confusion", lambda said, *rest: sizes.append(len(said[0])) or confusion(said, *rest)
-    )
-    measures = trainer.metrics.measures
-    monkeypatch.setattr(trainer.metrics, "measures", lambda *rest: measures(*rest) | dict.fromkeys(names, next(scores)))
-    one = make(arrays, epochs=4, half_size_fraction=0.5)
+def test_epochs_at_half_size_are_judged_at_it_and_exported_for_it(arrays):
+    """Their scores are 0.9 and 0.8, then 0.1 and 0.2: epoch 1 is the best of two, epoch 4 of four."""
+    one = tiny.trainer(arrays, epochs=4, half_size_fraction=0.5)
+    sizes = scores_of(one, [0.9, 0.8, 0.1, 0.2])
     one.fit(2)
     assert one.best_epoch == 1 and set(sizes) == {16}
-    half = predict.load(one.folder / "best.pt", "cpu")
-    assert half.settings.shape == (16, 16) and half.settings.half_size_fraction == 0  # the size that these weights know
+    half = predict.load(one.folder / "best.pt", "cpu").settings
+    assert half.shape == (16, 16) and half.half_size_fraction == 0  # the size that these weights know
     one.fit(4)
     assert one.best_epoch == 4 and sizes[-1] == 32 and set(sizes) == {16, 32}
     assert predict.load(one.folder / "best.pt", "cpu").settings.shape == (32, 32)
-    marks = [(row["epoch"], row["note"]) for row in one.history if row["note"]]
-    assert marks == [(2.0, trainer.WHOLE)]
+    assert [(row["epoch"], row["note"]) for row in one.history if row["note"]] == [(2.0, "full size")]
 
 
-def test_patience_waits_for_whole_photos(arrays, monkeypatch):
-    """Nothing gets better: without early epochs the end comes after 2, with them not before 2 whole ones."""
-    flat = dict.fromkeys(["mean_iou", "accuracy", *catalog.HELEN.rows], 0.5)
-    monkeypatch.setattr(trainer.Trainer, "validate", lambda *rest: dict(flat))
-    assert make(arrays, "a", epochs=8, patience=1).fit(8).epoch == 2
-    assert make(arrays, "b", epochs=8, patience=1, half_size_fraction=0.5).fit(8).epoch == 6
+@pytest.mark.parametrize(("fraction", "last"), [(0.0, 2), (0.5, 6)])
+def test_patience_waits_for_full_size(arrays, capsys, fraction, last):
+    """Nothing gets better: the end comes after 2 epochs, or after 2 at full size."""
+    one = tiny.trainer(arrays, epochs=8, patience=1, half_size_fraction=fraction)
+    scores_of(one, [0.5] * 8)
+    assert one.fit(8).epoch == last and one.ended_early
+    assert f"no better epoch than {last - 1} for 1 epochs: stopped at {last}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     "wrong",
     [dict(half_size_fraction=1.0), dict(half_size_fraction=-0.1), dict(half_size_fraction=0.5, size=32, depth=4)],
 )
-def test_early_epochs_that_cannot_be_are_told(wrong):
+def test_half_size_that_cannot_be_is_refused(wrong):
     with pytest.raises(UNetError, match="half_size_fraction"):
         tiny.settings(**wrong)
+
+
+def test_a_stop_in_an_epoch_beyond_a_lowered_target_is_saved(arrays):
+    def lower(one):
+        one.target_epoch, one.steering.stop_after = 1, StopAfter.STEP
+
+    one = tiny.trainer(arrays).fit(1)
+    tiny.at_step(one, 3, lower)
+    one.fit(5)
+    assert one.step == 3 == torch.load(one.folder / "last.pt", weights_only=True)["step"]

@@ -43,10 +43,11 @@ class Run:
         self.target_epoch = 0  # epochs in all, of the fit that runs
         self.images_per_second = math.nan  # lately
         self.gate = steering.Gate()
-        self.steering = steering.Steering(self.folder / "control.json", self.log)
         self.background = Background()
         self.watchers = self.background.watchers  # called with "step", "epoch", "note", "log" or "end"
         self.training_thread: threading.Thread | None = None  # in which the loop runs, if it does
+        # not self.log: a Trainer in a circle of references would keep its GPU memory until Python looks for circles
+        self.steering = steering.Steering(self.folder / "control.json", self.background.log)
 
     @property
     def step(self) -> int:
@@ -136,6 +137,8 @@ class Run:
         """Save; a full disk is reported and changes nothing. Not over a checkpoint that another Trainer has written."""
         if self.training_thread is None and self.run_folder.was_trained_elsewhere():
             return
+        if self.training_thread is not None and self._fault():
+            return  # the loop finds it next: whoever went back here would leave it at the old place in the data
         try:
             self.save()
         except CheckpointError as error:
@@ -216,6 +219,10 @@ class Run:
         """The message for weights that are not finite."""
         return f"weights are not finite, by step {self.step} at rate {self.lr:.1e}"
 
+    def _fault(self) -> str:
+        """What is not finite in the steps so far or in the weights; "" if all is well."""
+        return self.step_log.read() or ("" if self.stepper.is_finite() else self._not_finite())
+
     def _check_good(self) -> None:
         """Before anything is written: not a step cut in two, and only finite weights; else back to the last checkpoint.
 
@@ -223,7 +230,7 @@ class Run:
         """
         if self.stepper.interrupted:
             raise CheckpointError("not saved: the last step was cut in two; fit goes back to the last checkpoint first")
-        fault = self.step_log.read() or ("" if self.stepper.is_finite() else self._not_finite())
+        fault = self._fault()
         if fault and self.training_thread not in (None, threading.current_thread()):
             raise CheckpointError(f"not saved: {fault}; the training that runs will find it and stop")
         if fault:

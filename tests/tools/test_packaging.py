@@ -335,7 +335,7 @@ def test_an_old_python_is_passed_over(clone):
 
 
 def test_the_shipped_weights_have_the_scores_that_are_written():
-    """weights/README.md names the images and epochs that the file itself names, and scores that docs/benchmarks.md has, too."""
+    """weights/README.md names the images and epochs that the file names, and scores that docs/benchmarks.md has."""
     written = (REPO / "weights" / "README.md").read_text()
     numbers = re.findall(r"0\.\d{3}", written.split("**Scores**")[1].split("**Not for**")[0])
     benchmarks = (REPO / "docs" / "benchmarks.md").read_text()

@@ -1,4 +1,4 @@
-"""One step: masked where its loss is not finite, scaled under fp16, nothing shared with a copy."""
+"""One step and all that it changes: oracles by hand and by torch, the fp16 scale, errors in the middle."""
 
 import copy
 
@@ -8,6 +8,7 @@ import torch
 
 from helpers import losses
 from helpers.core.errors import TrainingError
+from helpers.trainer import train_step
 from helpers.training import checkpoint
 from helpers.training import stepper as stepping
 
@@ -18,94 +19,84 @@ def make(**changes):
     return stepping.Stepper(tiny.settings(**changes), 11, CPU)
 
 
+def overflowing(**changes):
+    """Under fp16, with a scale at which the first steps' gradients overflow."""
+    stepper = make(precision="fp16", **changes)
+    stepper.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**26)
+    return stepper
+
+
 def batch(seed=0):
     own = torch.Generator().manual_seed(seed)
     return torch.randn(2, 3, 32, 32, generator=own), torch.randint(0, 11, (2, 32, 32), generator=own)
 
 
 def step(stepper, seed=0, rate=1e-3):
-    train_step(stepper, *batch(seed), rate)
-
-
-def tensors(stepper):
-    """Every tensor that a step could change: weights, statistics, average, moments, step counts."""
-    state = stepper.state()
-    found = list(state["model"].values()) + list((state["average"] or {}).values())
-    return [t.clone() for t in found] + [t.clone() for s in state["optimizer"]["state"].values() for t in s.values()]
-
-
-def same(one, other):
-    return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def plain_optimizer(stepper):
-    """A copy of the model, and torch's own for-loop form of its optimizer (Muon has no other)."""
-    settings, twin = stepper.settings, copy.deepcopy(stepper.model)
-    own = {"sgd": {"momentum": settings.momentum, "foreach": False}, "muon": {}}.get(
-        settings.optimizer, {"foreach": False}
-    )
-    kind = stepping.OPTIMIZERS[settings.optimizer]
-    return twin, kind(twin.parameters(), lr=1e-3, weight_decay=settings.weight_decay, **own)
-
-
-def step_both(stepper, twin, plain, seed):
-    """One step of each on the same gradients; the weights must be equal after it."""
-    step(stepper, seed)
-    for mine, theirs in zip(stepper.model.parameters(), twin.parameters(), strict=True):
-        theirs.grad = mine.grad.clone()
-    plain.step()
-    for mine, theirs in zip(stepper.model.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+    return train_step(stepper, *batch(seed), rate)
 
 
 def moments(stepper):
     """What the optimizer keeps of earlier gradients: every tensor of its state."""
-    return [t for s in stepper.optimizer.state.values() for t in s.values()]
+    return [t for s in stepper.optimizer.state.values() for t in s.values() if t is not None]
 
 
-def test_a_compiled_network_is_the_model_s_own(monkeypatch):
-    """torch.compile wraps what the step calls; weights, their names and the average stay the model's."""
-    calls = []
-    monkeypatch.setattr(torch, "compile", lambda module, **how: lambda x: calls.append(1) or module(x))
-    plain, compiled = (stepping.Stepper(tiny.settings(compile=on), 11, torch.device("cpu")) for on in (False, True))
-    batch = torch.randn(2, 3, 32, 32), torch.randint(0, 11, (2, 32, 32))
-    for one in (plain, compiled):
-        train_step(one, *batch, 1e-3)
-    assert len(calls) == 1 and compiled.model.state_dict().keys() == plain.model.state_dict().keys()
-    assert all(torch.equal(a, b) for a, b in zip(compiled.model.parameters(), plain.model.parameters(), strict=True))
+def tensors(stepper):
+    """Copies of every tensor that a step changes: weights, statistics and counts, average, moments."""
+    state = stepper.state()
+    return [t.clone() for t in (*state["model"].values(), *(state["average"] or {}).values(), *moments(stepper))]
 
 
-@pytest.mark.parametrize(
-    "optimizer", [name for name in stepping.OPTIMIZERS if name != "muon"]
-)  # test_muon has its oracle
-def test_fused_steps_equal_the_plain_optimizer_s(optimizer):
-    """The oracle: torch's own for-loop form, on the same gradients."""
-    stepper = make(optimizer=optimizer, ema_decay=0.0, clip=1e9)
-    twin, plain = plain_optimizer(stepper)
+def weights(stepper):
+    return [p.detach().clone() for p in stepper.model.parameters()]
+
+
+def cut(*rest):
+    raise KeyboardInterrupt
+
+
+# ---- the step by hand and by torch ----
+
+
+def plain_optimizer(stepper):
+    """A copy of the model, and torch's own for-loop form of its optimizer."""
+    settings, twin = stepper.settings, copy.deepcopy(stepper.model)
+    own = {"momentum": settings.momentum} if settings.optimizer == "sgd" else {}
+    kind = stepping.OPTIMIZERS[settings.optimizer]
+    return twin, kind(twin.parameters(), lr=1e-3, weight_decay=settings.weight_decay, foreach=False, **own)
+
+
+def check_steps(stepper, twin, plain):
+    """Three steps of each on the same gradients; the weights must be equal after each."""
     for seed in range(3):
-        step_both(stepper, twin, plain, seed)
-
-
-@pytest.mark.parametrize("optimizer", stepping.OPTIMIZERS)
-def test_a_first_step_that_the_scaler_skips_leaves_nothing_behind(optimizer):
-    stepper = make(optimizer=optimizer, precision="fp16")
-    stepper.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**26)
-    before = [p.clone() for p in stepper.model.parameters()]
-    step(stepper)
-    assert same(before, list(stepper.model.parameters())) and stepper.scaler.get_scale() == 2.0**25
-    assert all((t == 0).all() for t in moments(stepper))
-    for seed in range(12):
         step(stepper, seed)
-    assert not same(before, list(stepper.model.parameters())) and stepper.is_finite()
-    assert all(t.isfinite().all() for t in moments(stepper))
+        for mine, theirs in zip(stepper.model.parameters(), twin.parameters(), strict=True):
+            theirs.grad = mine.grad.clone()
+        plain.step()
+        for mine, theirs in zip(stepper.model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])  # test_muon has its oracle
+def test_fused_steps_equal_the_plain_optimizer_s(optimizer):
+    stepper = make(optimizer=optimizer, ema_decay=0.0, clip=1e9)
+    check_steps(stepper, *plain_optimizer(stepper))
+
+
+def test_the_settings_momentum_counts_after_a_load_too():
+    """A checkpoint made at momentum 0 holds none."""
+    one, twin = make(optimizer="sgd", momentum=0.0), make(optimizer="sgd", momentum=0.5, ema_decay=0.0, clip=1e9)
+    step(one)
+    assert moments(one) == []
+    twin.load(copy.deepcopy(one.state()))
+    assert twin.optimizer.param_groups[0]["momentum"] == 0.5
+    check_steps(twin, *plain_optimizer(twin))
 
 
 def test_sgd_by_hand():
     """Momentum 1/2, rate 1/4, weight decay 1/8: v = v/2 + (g + w/8), w = w - v/4, from v = 0."""
     weight = torch.nn.Parameter(torch.tensor([8.0]))
-    net = torch.nn.ParameterList([weight])
     settings = tiny.settings(optimizer="sgd", momentum=0.5, lr=0.25, weight_decay=0.125)
-    optimizer = stepping.make_optimizer(settings, net)
+    optimizer = stepping.make_optimizer(settings, torch.nn.ParameterList([weight]))
     seen = []
     for gradient in (3.0, 1.0):
         weight.grad = torch.tensor([gradient])
@@ -114,25 +105,43 @@ def test_sgd_by_hand():
     assert seen == [8 - 4 / 4, 7 - (4 / 2 + 1 + 7 / 8) / 4]
 
 
-def test_sgd_without_momentum_keeps_none():
-    stepper = make(optimizer="sgd", momentum=0.0)
-    step(stepper)
-    assert moments(stepper) == [] and stepper.is_finite()
-
-
-@pytest.mark.parametrize(("clip", "length"), [(0.0, 500.0), (1.0, 1.0), (1e-2, 1e-2)])
-def test_clip_is_the_longest_gradient_and_0_means_none(clip, length):
-    """Plain SGD at rate 1e-3 moves the weights by 1e-3 gradients: of length 500 here, if nothing clips them."""
+@pytest.mark.parametrize("clip", [0.0, 1.0, 1e-2])
+def test_clip_is_the_longest_gradient_and_0_means_none(monkeypatch, clip):
+    """Plain SGD at rate 1e-3 moves the weights by 1e-3 gradients, here of a length above 10 if nothing clips them."""
+    plain = losses.LOSSES["dice_ce"]
+    monkeypatch.setitem(losses.LOSSES, "dice_ce", lambda logits, target: 100 * plain(logits, target))
     stepper = make(optimizer="sgd", momentum=0.0, weight_decay=0.0, ema_decay=0.0, clip=clip)
-    loss = stepper.backward(*batch(0))
-    parameters = list(stepper.model.parameters())
-    norm = torch.cat([p.grad.flatten() for p in parameters]).norm()
-    for p in parameters:
-        p.grad *= 500 / norm
-    before, grads = [p.detach().clone() for p in parameters], [p.grad.clone() for p in parameters]
-    stepper.update(loss, 1e-3, 2)
-    for p, old, grad in zip(parameters, before, grads, strict=True):
-        torch.testing.assert_close(p.detach(), old - 1e-3 * grad * length / 500, rtol=1e-5, atol=1e-7)
+    twin, before, (x, target) = copy.deepcopy(stepper.model).train(), weights(stepper), batch()
+    grads = torch.autograd.grad(losses.LOSSES["dice_ce"](twin(x), target), list(twin.parameters()))
+    length = torch.cat([grad.flatten() for grad in grads]).norm()
+    _, norm = step(stepper)
+    torch.testing.assert_close(norm, length)
+    assert length > 10
+    scale = clip / length if clip else 1.0
+    for new, old, grad in zip(stepper.model.parameters(), before, grads, strict=True):
+        torch.testing.assert_close(new.detach(), old - 1e-3 * scale * grad, rtol=1e-4, atol=1e-7)
+
+
+def test_the_average_of_the_weights_by_hand():
+    stepper = make(ema_decay=0.5)
+    start = weights(stepper)
+    step(stepper)
+    average = [old + (new - old) * 0.9 for old, new in zip(start, weights(stepper), strict=True)]  # 1 / (1 + 9) is kept
+    torch.testing.assert_close(list(stepper.average.parameters()), average)
+    step(stepper, 1)
+    average = [old * 2 / 11 + new * 9 / 11 for old, new in zip(average, weights(stepper), strict=True)]
+    torch.testing.assert_close(list(stepper.average.parameters()), average)
+
+
+def test_a_compiled_network_is_the_model_s_own(monkeypatch):
+    """torch.compile wraps what the step calls; weights, their names and the average stay the model's."""
+    calls = []
+    monkeypatch.setattr(torch, "compile", lambda module, **how: lambda x: calls.append(1) or module(x))
+    plain, compiled = make(), make(compile=True)
+    for one in (plain, compiled):
+        step(one)
+    assert len(calls) == 1 and compiled.model.state_dict().keys() == plain.model.state_dict().keys()
+    assert tiny.same(tensors(compiled), tensors(plain))
 
 
 EVERY = [("optimizer", name) for name in stepping.OPTIMIZERS] + [("loss", name) for name in losses.LOSSES]
@@ -148,46 +157,66 @@ def test_nothing_in_a_step_waits_for_the_device(monkeypatch, setting, name):
     step(stepper, 1)
 
 
-def test_the_scaler_s_own_skips_are_no_fault():
-    """fp16: gradients scaled by 2**26 overflow, the scaler skips, halves, and in the end steps."""
-    stepper = make(precision="fp16")
-    stepper.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**26)
-    before = [p.clone() for p in stepper.model.parameters()]
-    step(stepper)
-    assert same(before, list(stepper.model.parameters())) and stepper.scaler.get_scale() == 2.0**25
-    assert stepper.read_bad() == -1 and stepper.is_finite()
+def test_unknown_names_list_the_known():
+    for change in ({"loss": "foo"}, {"optimizer": "sgdd"}):
+        with pytest.raises(TrainingError, match="choose one of"):
+            make(**change)
+
+
+# ---- half precision ----
+
+
+@pytest.mark.parametrize("optimizer", stepping.OPTIMIZERS)
+def test_the_scaler_s_own_skips_leave_nothing_behind_and_are_no_fault(optimizer):
+    """Gradients scaled by 2**26 overflow: the scaler skips the step and halves, and in the end it steps."""
+    stepper = overflowing(optimizer=optimizer)
+    before = weights(stepper)
+    loss, norm = step(stepper)
+    assert loss.isfinite() and norm == 0 and not stepper.is_overflowing()
+    assert tiny.same(before, weights(stepper)) and stepper.scaler.get_scale() == 2.0**25
+    assert not any(moment.any() for moment in moments(stepper))
     for seed in range(12):
         step(stepper, seed)
-    assert not same(before, list(stepper.model.parameters())) and stepper.scaler.get_scale() < 2.0**25
-    assert stepper.read_bad() == -1 and stepper.is_finite()
+    assert not tiny.same(before, weights(stepper)) and stepper.is_finite() and stepper.scaler.get_scale() < 2.0**25
+    assert all(moment.isfinite().all() for moment in moments(stepper))
 
 
-def test_under_fp16_a_loss_that_is_not_finite_is_a_fault():
+def test_under_fp16_a_loss_that_is_not_finite_is_returned_as_it_is():
     stepper = make(precision="fp16")
     step(stepper)
-    before = [p.clone() for p in stepper.model.parameters()]
-    x, target = batch(1)
-    stepper.update(stepper.backward(x * float("nan"), target), 1e-3, 2)
-    assert stepper.read_bad() == 2 and same(before, list(stepper.model.parameters())) and stepper.is_finite()
+    before, (x, target) = weights(stepper), batch(1)
+    loss, _ = train_step(stepper, x * torch.nan, target, 1e-3)
+    assert not loss.isfinite() and tiny.same(before, weights(stepper))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_half_precision_learns_as_fp32_does(precision):
     full, half = make(precision="fp32"), make(precision=precision)
-    for seed in range(8):
-        step(full, seed % 2)
-        step(half, seed % 2)
-    one, other = (float(s.backward(*batch(0))) for s in (full, half))
+    for seed in range(9):
+        one, other = (float(step(stepper, seed % 2)[0]) for stepper in (full, half))
     assert abs(one - other) < 0.05 * one, (one, other)
 
 
 def test_the_scale_is_part_of_the_state():
-    stepper = make(precision="fp16")
-    stepper.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**26)
+    stepper, twin = overflowing(), make(precision="fp16")
     step(stepper)
-    twin = make(precision="fp16")
     twin.load(copy.deepcopy(stepper.state()))
     assert twin.scaler.get_scale() == stepper.scaler.get_scale() == 2.0**25
+
+
+def test_auto_is_fp32_without_a_gpu_and_others_are_checked():
+    assert stepping.pick_precision("auto", CPU) == "fp32" and stepping.pick_precision("bf16", CPU) == "bf16"
+    with pytest.raises(TrainingError, match="choose auto, fp32, fp16 or bf16"):
+        stepping.pick_precision("fp8", CPU)
+
+
+@pytest.mark.parametrize(("bf16", "chosen"), [(True, "bf16"), (False, "fp16")])
+def test_a_gpu_without_bf16_gets_fp16(monkeypatch, bf16, chosen):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    assert stepping.pick_precision("auto", torch.device("cuda")) == chosen
+
+
+# ---- stopped and gone on, cut in the middle ----
 
 
 @pytest.mark.parametrize("optimizer", stepping.OPTIMIZERS)
@@ -201,48 +230,38 @@ def test_a_state_taken_over_goes_on_to_the_bit(tmp_path, optimizer):
     checkpoint.save(tmp_path / "last.pt", one.state())
     twin = make(optimizer=optimizer, seed=5)
     twin.load(checkpoint.read(tmp_path / "last.pt", ""))
-    assert same(tensors(one), tensors(twin))
+    assert tiny.same(tensors(one), tensors(twin))
     for seed in (2, 3):
         step(twin, seed)
-    assert same(tensors(straight), tensors(twin)) and twin.steps == 4
+    assert tiny.same(tensors(straight), tensors(twin)) and twin.steps == 4
 
 
-def test_an_error_in_the_backward_pass_leaves_all_as_it_was(monkeypatch):
+def test_an_error_before_the_update_leaves_all_as_it_was(monkeypatch):
     stepper = make()
     step(stepper)
+    stepper.interrupted = False  # as the loop does after each whole step
     before = tensors(stepper)
-
-    def fails(logits, target):
-        raise KeyboardInterrupt
-
-    monkeypatch.setitem(losses.LOSSES, "dice_ce", fails)
+    monkeypatch.setitem(losses.LOSSES, "dice_ce", cut)
     with pytest.raises(KeyboardInterrupt):
-        stepper.backward(*batch(1))
-    assert all(p.grad is None for p in stepper.model.parameters())
-    after = tensors(stepper)
-    floats = [(a, b) for a, b in zip(before, after, strict=True) if a.is_floating_point()]
-    assert all(torch.equal(a, b) for a, b in floats)
+        step(stepper, 1)
+    assert tiny.same(before, tensors(stepper)) and all(p.grad is None for p in stepper.model.parameters())
+    assert not stepper.interrupted and stepper.steps == 1
 
 
-def test_auto_is_fp32_without_a_card_and_others_are_checked():
-    assert stepping.pick_precision("auto", CPU) == "fp32" and stepping.pick_precision("bf16", CPU) == "bf16"
-    with pytest.raises(TrainingError, match="choose auto, fp32, fp16 or bf16"):
-        stepping.pick_precision("fp8", CPU)
-
-
-@pytest.mark.parametrize(("bf16", "chosen"), [(True, "bf16"), (False, "fp16")])
-def test_a_card_without_bf16_gets_fp16(monkeypatch, bf16, chosen):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
-    assert stepping.pick_precision("auto", torch.device("cuda")) == chosen
-
-
-def test_a_step_that_was_cut_after_unscaling_can_be_taken_again_after_loading():
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_step_that_was_cut_in_the_update_can_be_taken_again_after_loading(precision):
     """An old scaler would say that the gradients were unscaled already."""
-    stepper = make(precision="fp16")
-    step(stepper)
+    straight, stepper = make(precision=precision), make(precision=precision)
+    for one in (straight, stepper):
+        step(one)
     kept = copy.deepcopy(stepper.state())
-    stepper.backward(*batch(1))
-    stepper.scaler.unscale_(stepper.optimizer)
+    hook = stepper.optimizer.register_step_pre_hook(cut)
+    with pytest.raises(KeyboardInterrupt):
+        step(stepper, 1)
+    assert stepper.interrupted
+    hook.remove()
     stepper.load(kept)
-    step(stepper, 1)
-    assert stepper.steps == 2 and stepper.is_finite()
+    assert not stepper.interrupted
+    for one in (straight, stepper):
+        step(one, 1)
+    assert tiny.same(tensors(straight), tensors(stepper)) and stepper.steps == 2
