@@ -138,7 +138,7 @@ def pause(page: browser.Notebook) -> int:
     page.widget("pause").click()
     browser.wait_for("the pause", lambda: not page.value("trainer.running"))
     here = page.value("trainer.step")
-    assert page.value("trainer.saved") == here
+    assert page.value("trainer.run_folder.saved_step") == here
     browser.wait_for("its words", lambda: f"(step {here}), saved" in page.widget("message").inner_text())
     assert page.value("trainer.step") == here
     page.picture("3-paused")
