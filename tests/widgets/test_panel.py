@@ -312,7 +312,7 @@ def test_an_interrupt_of_fit_in_a_kernel_leaves_no_traceback(arrays):
         assert kernel.reply(asked)["status"] == "ok"
         kernel.run("trainer_.lr /= 10")
         step = kernel.value("trainer_.step")
-        assert step > 0 and kernel.value("trainer_.saved") == step
+        assert step > 0 and kernel.value("trainer_.run_folder.saved_step") == step
         # 2: interrupted in the validation of an epoch, the rest of that epoch has no step
         kernel.run(f"trainer_.fit({kernel.value('trainer_.epoch') + 2})")
         assert kernel.value("trainer_.step") > step and kernel.value("round(trainer_.lr, 9)") == 2e-4
