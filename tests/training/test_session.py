@@ -436,19 +436,16 @@ def test_a_rate_set_after_such_a_step_does_not_hide_it(arrays, monkeypatch, read
     assert tiny.same(tiny.state(one.fit(2)), tiny.state(straight.fit(2)))
 
 
-@pytest.mark.parametrize("epochs", [0, 1])
-def test_weights_that_are_not_finite_are_never_saved_or_exported(arrays, epochs):
+def test_weights_that_are_not_finite_are_never_saved_or_exported(arrays):
     """The update of an epoch's last step leaves the loss finite: the weights are looked at too."""
-    one = tiny.trainer(arrays).fit(epochs)
-    if epochs:
-        files = {path.name: path.read_bytes() for path in one.folder.glob("*.pt")}
-    tiny.at_step(one, 2 * epochs + 2, lambda one: one.model.out.bias.data.fill_(math.inf))
-    with pytest.raises(TrainingError, match=rf"weights are not finite.*back at .* epoch {epochs}\.00"):
-        one.fit(epochs + 1)
-    assert one.epoch == epochs and one.model.out.bias.isfinite().all() and len(one.history) == epochs
-    if epochs:
-        assert {path.name: path.read_bytes() for path in one.folder.glob("*.pt")} == files
-    assert (one.folder / "best.pt").exists() == bool(epochs)
+    one = tiny.trainer(arrays).fit(1)
+    files = {path.name: path.read_bytes() for path in one.folder.iterdir()}
+    one.validate = lambda network: dict.fromkeys(one.dataset.rows, 1.0)  # it would be the best epoch
+    tiny.at_step(one, 4, lambda one: one.model.out.bias.data.fill_(math.inf))
+    with pytest.raises(TrainingError, match=r"weights are not finite.*back at .* epoch 1\.00"):
+        one.fit(2)
+    assert one.epoch == 1 and one.model.out.bias.isfinite().all() and len(one.history) == 1
+    assert {path.name: path.read_bytes() for path in one.folder.iterdir()} == files
 
 
 def test_a_rate_that_was_lowered_stays_lowered_after_going_back(arrays, monkeypatch):
