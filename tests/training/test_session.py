@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny
@@ -49,18 +50,8 @@ def until(condition, seconds=20):
 
 def in_thread(act):
     """Call it from another thread, as a cell does while a training runs; its error, if it raises one."""
-    errors = []
-
-    def run():
-        try:
-            act()
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return errors[0] if errors else None
+    with ThreadPoolExecutor() as pool:
+        return pool.submit(act).exception()
 
 
 # ---- in the background ----
