@@ -1,6 +1,7 @@
 """Training learns, stops, goes on to the bit, obeys its learning rate, judges and keeps its best epoch."""
 
 import csv
+import itertools
 import math
 import os
 import random
@@ -13,7 +14,7 @@ import torch
 
 from helpers import metrics, predict, preprocess, trainer
 from helpers.core import choice, env
-from helpers.core.errors import CheckpointError, TrainingError, UNetError
+from helpers.core.errors import CheckpointError, TrainingError
 from helpers.settings import ORIGINAL
 from helpers.synthetic import faces
 from helpers.training.steering import StopAfter
@@ -44,11 +45,11 @@ def without_speed(rows):
 @pytest.mark.slow
 def test_four_faces_are_memorised_in_every_class():
     """Synthetic faces that show all eleven classes between them, learned by heart to F1 over .95 in each."""
-    seeds = [seed for seed in range(40) if len(np.unique(faces.draw_face(seed, (320, 320))[1])) == 11][:4]
-    drawn = [faces.draw_face(seed, (320, 320)) for seed in seeds]
-    images = np.stack([preprocess.resize_photo(image, 48) for image, _ in drawn])
-    labels = np.stack([preprocess.resize_label(label, 48) for _, label in drawn])
-    four = preprocess.Arrays(images, labels, list(map(str, seeds)), "four")
+    drawn = (faces.draw_face(seed, (320, 320)) for seed in range(40))
+    shown = list(itertools.islice((face for face in drawn if len(np.unique(face[1])) == 11), 4))
+    images = np.stack([preprocess.resize_photo(image, 48) for image, _ in shown])
+    labels = np.stack([preprocess.resize_label(label, 48) for _, label in shown])
+    four = preprocess.Arrays(images, labels, list("abcd"), "four")
     settings = dict(size=48, width=16, depth=2, augment=0.0, ema_decay=0.0, epochs=100, lr=1e-2)
     one = tiny.trainer({"train": four, "val": four}, **settings)
     validate, one.save = one.validate, lambda *rest: None
@@ -141,18 +142,6 @@ def test_after_a_cut_the_next_fit_goes_on_as_if_it_had_not_been(arrays, where):
     assert [row["epoch"] for row in one.history] == [1, 2, 3]
 
 
-def test_a_cut_in_the_first_step_of_all_goes_back_to_the_start(arrays):
-    straight = tiny.trainer(arrays, "straight").fit(1)
-    one = tiny.trainer(arrays)
-    handle = one.optimizer.register_step_post_hook(cut)
-    with pytest.raises(KeyboardInterrupt):
-        one.fit(1)
-    handle.remove()
-    with pytest.raises(CheckpointError, match="the last step was cut in two; fit goes back"):
-        one.save()
-    assert tiny.same(tiny.state(one.fit(1)), tiny.state(straight))
-
-
 def test_runs_lie_beside_each_other_and_know_the_data_by_its_content():
     tiny.prepare()
     arrays = preprocess.open_arrays("helen", 32)
@@ -170,18 +159,6 @@ def test_runs_lie_beside_each_other_and_know_the_data_by_its_content():
 def test_a_run_s_name_tells_recipe_scale_and_synthetic_data(monkeypatch, source, name):
     monkeypatch.setattr(choice, "source", lambda dataset: source)
     assert trainer.run_name(tiny.settings()) == name
-
-
-def test_another_network_s_checkpoint_is_refused(arrays):
-    tiny.trainer(arrays).fit(1)
-    with pytest.raises(CheckpointError, match=r"width 4 \(now 6\): give the run another name"):
-        tiny.trainer(arrays, width=6)
-
-
-@pytest.mark.parametrize("change", [{"lr": 0}, {"batch": 0}, {"size": 2}, {"seed": -1}, {"ema_decay": 1}])
-def test_impossible_settings_are_refused(change):
-    with pytest.raises(UNetError, match="settings: "):
-        tiny.settings(**change)
 
 
 # ---- the learning rate ----
@@ -226,6 +203,8 @@ def test_a_rate_set_after_a_cut_is_not_forgotten(arrays):
     with pytest.raises(KeyboardInterrupt):
         one.fit(2)
     handle.remove()
+    with pytest.raises(CheckpointError, match="the last step was cut in two; fit goes back"):
+        one.save()
     one.lr = 1e-5
     one.fit(2)
     assert one.optimizer.param_groups[0]["lr"] == pytest.approx(1e-5) and one.step == 4
@@ -328,22 +307,12 @@ def test_epochs_at_half_size_are_judged_at_it_and_exported_for_it(arrays):
     assert [(row["epoch"], row["note"]) for row in one.history if row["note"]] == [(2.0, "full size")]
 
 
-@pytest.mark.parametrize(("fraction", "last"), [(0.0, 2), (0.5, 6)])
-def test_patience_waits_for_full_size(arrays, capsys, fraction, last):
-    """Nothing gets better: the end comes after 2 epochs, or after 2 at full size."""
-    one = tiny.trainer(arrays, epochs=8, patience=1, half_size_fraction=fraction)
+def test_patience_waits_for_full_size(arrays, capsys):
+    """Nothing gets better: the end comes after 2 epochs at full size, of which the first is the best."""
+    one = tiny.trainer(arrays, epochs=8, patience=1, half_size_fraction=0.5)
     scores_of(one, [0.5] * 8)
-    assert one.fit(8).epoch == last and one.ended_early
-    assert f"no better epoch than {last - 1} for 1 epochs: stopped at {last}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [dict(half_size_fraction=1.0), dict(half_size_fraction=-0.1), dict(half_size_fraction=0.5, size=32, depth=4)],
-)
-def test_half_size_that_cannot_be_is_refused(wrong):
-    with pytest.raises(UNetError, match="half_size_fraction"):
-        tiny.settings(**wrong)
+    assert one.fit(8).epoch == 6 and one.ended_early
+    assert "no better epoch than 5 for 1 epochs: stopped at 6" in capsys.readouterr().out
 
 
 def test_a_stop_in_an_epoch_beyond_a_lowered_target_is_saved(arrays):

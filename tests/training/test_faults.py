@@ -27,11 +27,6 @@ def test_what_counts_as_out_of_memory(error, yes):
     assert faults.is_out_of_memory(error) is yes
 
 
-def test_the_first_line_of_an_error_is_its_message_or_its_type():
-    assert faults.first_line(RuntimeError("no room\nC++ frames")) == "no room"
-    assert faults.first_line(MemoryError()) == "MemoryError"
-
-
 def test_what_a_failed_step_holds_is_let_go_of():
     """Its tensors hang on the frames of the traceback, and a notebook keeps the last error."""
     held = []

@@ -5,7 +5,6 @@ import pytest
 import tiny
 import torch
 
-from helpers.core import files
 from helpers.core.errors import CheckpointError, TrainingError
 from helpers.training.checkpoint import FORMAT, RunFolder
 
@@ -118,12 +117,3 @@ def test_what_does_not_fit_is_named(folder):
     for foreign in ({"model": {}}, [1], state | {"format": FORMAT - 1}):
         with pytest.raises(CheckpointError, match=r"last\.pt is no checkpoint of this version"):
             folder.check_fits(foreign, settings, ["bg", "face"], data)
-
-
-def test_a_history_that_does_not_fit_on_the_disk_is_named(folder, monkeypatch):
-    def full(path, data):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(files, "write_atomic", full)
-    with pytest.raises(CheckpointError, match=r"history\.csv cannot be written \(No space left on device\)"):
-        save(folder, 1)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny
@@ -49,18 +50,8 @@ def until(condition, seconds=20):
 
 def in_thread(act):
     """Call it from another thread, as a cell does while a training runs; its error, if it raises one."""
-    errors = []
-
-    def run():
-        try:
-            act()
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return errors[0] if errors else None
+    with ThreadPoolExecutor() as pool:
+        return pool.submit(act).exception()
 
 
 # ---- in the background ----
@@ -138,17 +129,6 @@ def test_a_rate_is_set_between_two_steps_and_never_within_one(arrays):
     assert one.lr == pytest.approx(1e-4)
 
 
-def test_an_exception_of_the_thread_is_raised_by_wait(arrays):
-    one = tiny.trainer(arrays)
-    one.validate = lambda network: 1 / 0
-    one.start(2)
-    until(lambda: not one.running)
-    assert isinstance(one.error, ZeroDivisionError) and "ZeroDivisionError" in one.log_lines[-1]
-    with pytest.raises(ZeroDivisionError):
-        one.wait()
-    one.wait()  # raised once
-
-
 def test_stop_after_this_epoch_and_a_target_that_is_moved(arrays):
     one = tiny.trainer(arrays)
     assert not one.stop_after_epoch()  # nothing runs
@@ -160,14 +140,6 @@ def test_stop_after_this_epoch_and_a_target_that_is_moved(arrays):
     one.start(50)
     one.wait()
     assert one.epoch == 3
-
-
-def test_a_watcher_that_fails_costs_no_training(arrays, capsys):
-    one, events = tiny.trainer(arrays), []
-    one.watchers += [lambda event: 1 / 0, events.append]
-    one.fit(1)
-    assert one.epoch == 1 and len(one.watchers) == 1 and "training goes on" in capsys.readouterr().out
-    assert [event for event in events if event != "log"] == ["step", "step", "epoch", "end"]
 
 
 def test_a_trainer_is_gone_when_nobody_holds_it(arrays):
@@ -199,14 +171,18 @@ SCRIPT = """if True:
 """
 
 
-@pytest.mark.parametrize("run", ["cell", "thread", "exit"])
-def test_a_process_that_ends_saves_its_training_first(tmp_path, run):
+def test_a_process_that_ends_saves_its_training_first(tmp_path):
     """Colab's pre-emption, by SIGTERM, in a cell and in the background; and a kernel's restart, by its own exit."""
-    command = [sys.executable, "-c", SCRIPT, run]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == (0 if run == "exit" else -signal.SIGTERM) and "never" not in done.stdout, done.stderr
-    step = checkpoint.latest(tmp_path / "runs" / "helen" / run)[0]["step"]
-    assert step == 3 if run == "cell" else step >= 5
+    pipe = subprocess.PIPE
+    started = {
+        run: subprocess.Popen([sys.executable, "-c", SCRIPT, run], stdout=pipe, stderr=pipe, text=True)
+        for run in ("cell", "thread", "exit")
+    }
+    for run, process in started.items():
+        printed, errors = process.communicate(timeout=120)
+        assert process.returncode == (0 if run == "exit" else -signal.SIGTERM) and "never" not in printed, errors
+        step = checkpoint.latest(tmp_path / "runs" / "helen" / run)[0]["step"]
+        assert step == 3 if run == "cell" else step >= 5
 
 
 # ---- control.json ----
@@ -261,12 +237,6 @@ def test_a_trainer_that_was_overtaken_goes_on_from_the_newer_state(arrays, capsy
     assert saved(old)["epoch"] == 4
     old.fit(5)
     assert old.epoch == 5 and old.step == new.step + 2 and "was trained elsewhere" in capsys.readouterr().out
-
-
-def test_a_checkpoint_says_of_what_it_is(arrays):
-    state = saved(tiny.trainer(arrays, precision="fp16").fit(1))
-    assert state["scaler"]["scale"] == 65536.0 and state["settings"]["precision"] == "fp16"
-    assert state["versions"]["torch"] == torch.__version__ and state["data"]["train"] == [8, "tiny"]
 
 
 # ---- undo ----
@@ -366,26 +336,14 @@ def test_a_full_disk_does_not_keep_the_rate_from_being_set(arrays, capsys):
     assert saved(one)["lr_scale"] == 1.0
 
 
-def flip(data, weight):
-    """The bytes of a checkpoint with one bit of a weight changed, which torch alone would not notice."""
-    where = data.find(weight.detach().numpy().tobytes())
-    assert where > 0
-    return data[: where + 1] + bytes([data[where + 1] ^ 1]) + data[where + 2 :]
-
-
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "pickle", "zip"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(arrays, damage, capsys):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(arrays, capsys):
+    """One bit of a weight, which torch alone would not notice; test_checkpoint has all other damages."""
     one = tiny.trainer(arrays).fit(2)
-    path = one.folder / "last.pt"
-    data = path.read_bytes()
-    damaged = {
-        "cut": data[: len(data) // 2],
-        "flipped": flip(data, one.model.out.weight),
-        "empty": b"",
-        "pickle": b"\x80\x04cos\nsystem\n(S'true'\ntR.",
-        "zip": b"PK\x05\x06" + bytes(18),
-    }
-    path.write_bytes(damaged[damage])
+    data = bytearray((one.folder / "last.pt").read_bytes())
+    where = data.find(one.model.out.weight.detach().numpy().tobytes())
+    assert where > 0
+    data[where + 1] ^= 1
+    (one.folder / "last.pt").write_bytes(data)
     capsys.readouterr()
     again = tiny.trainer(arrays)
     printed = capsys.readouterr().out
@@ -469,19 +427,16 @@ def test_a_rate_set_after_such_a_step_does_not_hide_it(arrays, monkeypatch, read
     assert tiny.same(tiny.state(one.fit(2)), tiny.state(straight.fit(2)))
 
 
-@pytest.mark.parametrize("epochs", [0, 1])
-def test_weights_that_are_not_finite_are_never_saved_or_exported(arrays, epochs):
+def test_weights_that_are_not_finite_are_never_saved_or_exported(arrays):
     """The update of an epoch's last step leaves the loss finite: the weights are looked at too."""
-    one = tiny.trainer(arrays).fit(epochs)
-    if epochs:
-        files = {path.name: path.read_bytes() for path in one.folder.glob("*.pt")}
-    tiny.at_step(one, 2 * epochs + 2, lambda one: one.model.out.bias.data.fill_(math.inf))
-    with pytest.raises(TrainingError, match=rf"weights are not finite.*back at .* epoch {epochs}\.00"):
-        one.fit(epochs + 1)
-    assert one.epoch == epochs and one.model.out.bias.isfinite().all() and len(one.history) == epochs
-    if epochs:
-        assert {path.name: path.read_bytes() for path in one.folder.glob("*.pt")} == files
-    assert (one.folder / "best.pt").exists() == bool(epochs)
+    one = tiny.trainer(arrays).fit(1)
+    files = {path.name: path.read_bytes() for path in one.folder.iterdir()}
+    one.validate = lambda network: dict.fromkeys(one.dataset.rows, 1.0)  # it would be the best epoch
+    tiny.at_step(one, 4, lambda one: one.model.out.bias.data.fill_(math.inf))
+    with pytest.raises(TrainingError, match=r"weights are not finite.*back at .* epoch 1\.00"):
+        one.fit(2)
+    assert one.epoch == 1 and one.model.out.bias.isfinite().all() and len(one.history) == 1
+    assert {path.name: path.read_bytes() for path in one.folder.iterdir()} == files
 
 
 def test_a_rate_that_was_lowered_stays_lowered_after_going_back(arrays, monkeypatch):

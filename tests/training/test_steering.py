@@ -47,10 +47,7 @@ def test_commands_are_read_once_and_their_file_is_gone(box, text, commands):
         ('{"lr": 1e-4', "Expecting"),
         ("[1]", "not an object"),
         ('{"lr": -1}', "above 0"),
-        ('{"lr": "1e-4"}', "above 0"),
-        ('{"lr": true}', "above 0"),
         ('{"lr": NaN}', "above 0"),
-        ('{"lr": 1e999}', "above 0"),
         ('{"stop": 1}', 'stop is true, false or "epoch"'),
         ('{"stop": null}', 'stop is true, false or "epoch"'),
         ('{"rate": 1}', "unknown key 'rate'"),
@@ -65,12 +62,6 @@ def test_a_malformed_file_is_reported_once_and_left(box, text, said):
     assert box.read() == ({}, "") and box.path.exists()
     box.path.write_text('{"lr": 0.25, "stop": false}')  # its author mends it
     assert box.read() == ({"lr": 0.25}, "")
-
-
-def test_a_folder_of_that_name_is_reported_once(box):
-    box.path.mkdir()
-    commands, report = box.read()
-    assert commands == {} and "is ignored" in report and box.read() == ({}, "")
 
 
 def test_a_number_that_is_no_float_is_reported_in_short(box):
@@ -134,33 +125,6 @@ def test_a_second_interrupt_raises_and_the_handlers_come_back():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
-def test_a_sigterm_is_a_request_first_and_then_ends_the_process():
-    code = """if True:
-        import os, signal
-        from helpers.training.steering import Signals
-        with Signals() as signals:
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGTERM)
-            print("asked", signals.asked, flush=True)
-        print("never")
-    """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.returncode) == ("asked True\n", -signal.SIGTERM)
-
-
-def test_outside_the_main_thread_no_handler_is_touched():
-    before, seen = signal.getsignal(signal.SIGINT), []
-
-    def work():
-        with steering.Signals():
-            seen.append(signal.getsignal(signal.SIGINT))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [before]
 
 
 def test_a_cell_gets_its_turn_before_the_next_step():

@@ -204,16 +204,13 @@ def test_the_scale_is_part_of_the_state():
     assert twin.scaler.get_scale() == stepper.scaler.get_scale() == 2.0**25
 
 
-def test_auto_is_fp32_without_a_gpu_and_others_are_checked():
+def test_auto_is_what_the_device_can_do_and_others_are_checked(monkeypatch):
     assert stepping.pick_precision("auto", CPU) == "fp32" and stepping.pick_precision("bf16", CPU) == "bf16"
+    for bf16, chosen in ((True, "bf16"), (False, "fp16")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, bf16=bf16: bf16)
+        assert stepping.pick_precision("auto", torch.device("cuda")) == chosen
     with pytest.raises(TrainingError, match="choose auto, fp32, fp16 or bf16"):
         stepping.pick_precision("fp8", CPU)
-
-
-@pytest.mark.parametrize(("bf16", "chosen"), [(True, "bf16"), (False, "fp16")])
-def test_a_gpu_without_bf16_gets_fp16(monkeypatch, bf16, chosen):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
-    assert stepping.pick_precision("auto", torch.device("cuda")) == chosen
 
 
 # ---- stopped and gone on, cut in the middle ----
