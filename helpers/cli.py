@@ -19,7 +19,7 @@ from .core.registry import load_dataset
 from .settings import SAMPLES, SCALES, Settings, make_settings
 from .sources import download, restructure
 from .trainer import Trainer
-from .training import export
+from .training import checkpoint, export
 
 FORMAT = argparse.RawDescriptionHelpFormatter  # keeps paragraphs
 INTERRUPTED = 130  # the exit status that a shell gives to what Ctrl-C ended
@@ -136,6 +136,7 @@ def run_matrices(dataset: Dataset, run: str, split: str) -> np.ndarray:
 
 def run_weights(dataset: str, run: str) -> Path:
     """The export of a run's best epoch; DataError if it has none."""
+    checkpoint.check_run_name(run)
     folder = env.run_dir(dataset, run)
     if not (folder / "best.pt").exists():
         raise DataError(f"{env.shown(folder)} has no best.pt: train it first, or correct --run")
@@ -153,7 +154,7 @@ def write_network(options: argparse.Namespace) -> int:
     if options.out.suffix not in (".pt", ".onnx"):
         options.parser.error("--out must end in .pt or .onnx")
     weights = options.weights
-    if options.run:
+    if options.run is not None:
         weights = run_weights(options.dataset or choice.chosen_dataset(), options.run)
     if options.out.suffix == ".onnx":
         predict.to_onnx(predict.load(weights, "cpu", options.flip), options.out)
@@ -231,5 +232,5 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from what is there", file=sys.stderr)
+        print("interrupted: run the same command again", file=sys.stderr)
         return INTERRUPTED

@@ -15,6 +15,7 @@ from . import metrics, preprocess
 from .augment import Augment, halve, to_float, to_ids
 from .batches import Feed
 from .core import choice, distributed
+from .core.errors import TrainingError
 from .settings import Settings
 from .training import lr_finder, steering
 from .training.history import FULL_SIZE, read_history
@@ -98,11 +99,11 @@ class Trainer(Session):
     def fit(self, epochs: int) -> "Trainer":
         """Train until `epochs` are done in all; a first interrupt ends it between two steps, a second one raises."""
         self._begin(epochs)
-        try:
-            with self.steering.catching_signals():
+        with self.steering.catching_signals():
+            try:
                 self._train(epochs)
-        finally:
-            self.background.notify("end")
+            finally:
+                self.background.notify("end")
         return self
 
     def _train(self, epochs: int) -> None:
@@ -153,10 +154,10 @@ class Trainer(Session):
             self._finish_epoch(self.validate(self.stepper.network), time.perf_counter() - began)
 
     def _between_steps(self) -> None:
-        """Tell the watchers, read the loss, look for commands, save: each when it is due."""
-        self.background.notify("step")
+        """Read the loss, call the watchers, look for commands, save: each when it is due."""
         if self.step % self.read_every == 0:
             self._read_losses(trace=self.step % TRACE_EVERY == 0)
+        self.background.notify("step")
         now = time.monotonic()
         look, save = now - self.steering.looked > self.look_every, now - self.run_folder.saved_at > self.save_every
         if self._follow_commands(look, save):
@@ -257,6 +258,8 @@ class Trainer(Session):
         """Losses of a copy while its rate grows from low to high, and a suggestion; this training is not changed."""
         self._check_idle()
         self._check_one_process("find_lr")
+        if fault := self._fault():
+            raise TrainingError(f"{fault}: fit goes back to the last checkpoint first")
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             epoch = self.epoch

@@ -30,7 +30,8 @@ def chosen_dataset() -> str:
 
 def source(dataset: str | None = None) -> str:
     """Where the prepared data comes from: 'synthetic' or 'release'."""
-    return prepared(dataset or chosen_dataset()).get("source", "synthetic")
+    kept = prepared(dataset or chosen_dataset()).get("source", "synthetic")
+    return "synthetic" if kept == "sample" else kept  # its name in version 0.1.0
 
 
 def default_scale(source: str) -> str:

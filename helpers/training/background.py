@@ -42,7 +42,7 @@ class Background:
                 work()
             except Exception as error:  # whatever it is: nobody else would ever see it
                 self.error = error
-                self.lines.append(f"{type(error).__name__}: {error}")
+                self.log(f"{type(error).__name__}: {error}")
             finally:
                 self.thread = None
                 at_end()

@@ -126,12 +126,17 @@ def best(folder: Path) -> dict | None:
     return read(path, path.name) if path.exists() else None
 
 
+def check_run_name(run: str) -> None:
+    """DataError if the name of a run is a path: nothing is written outside of runs/<dataset>/<run>."""
+    if not re.fullmatch(r"[^\\/:]*[^\\/:.][^\\/:]*", run):
+        raise DataError(f"run {run!r} is not a valid run name: give it a plain name, without / \\ and :")
+
+
 class RunFolder:
     """Checkpoints of one run under runs/<dataset>/<run>/. Of several ranks the first alone reads and writes."""
 
     def __init__(self, dataset: str, run: str):
-        if not re.fullmatch(r"[^\\/:]*[^\\/:.][^\\/:]*", run):
-            raise DataError(f"run {run!r} is not a valid run name: give it a plain name, without / \\ and :")
+        check_run_name(run)
         self.run, self.path = run, env.run_dir(dataset, run)
         self.saved_step = -1  # of the newest checkpoint
         self.saved_at = time.monotonic()

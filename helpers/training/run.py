@@ -187,8 +187,10 @@ class Run:
             try:
                 self._take_over(state)
             except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+                if faults.is_out_of_memory(error):
+                    raise
                 raise CheckpointError(
-                    f"run {self.run}: the checkpoint has other parts ({error!r:.200}): give the run another name"
+                    f"run {self.run}: the checkpoint has other entries ({error!r:.200}): give the run another name"
                 ) from error
             self.stepper.interrupted, self.pending_row = False, None
 
@@ -207,7 +209,7 @@ class Run:
     def _log_changes(self, before: dict) -> None:
         """Report and keep in the history which settings differ from those that the run had until now."""
         now = self.settings.asdict()
-        changed = [f"{k} {before[k]} -> {now[k]}" for k in now if k != "recipe" and before[k] != now[k]]
+        changed = [f"{k} {before[k]} -> {now[k]}" for k in now if k in before and k != "recipe" and before[k] != now[k]]
         self.rate.adapt(before, self.progress)
         if changed:
             self.log(f"goes on with other settings: {', '.join(changed)}; rate of the next step {self.lr:.1e}")

@@ -152,7 +152,7 @@ class Session(Run):
             if distributed.rank() == 0 and self.device.type == "cpu" and not self.stepper.interrupted:
                 self.save()
                 # at once: torchrun's SIGTERM, which is on its way, may come before the error is printed
-                self.log(f"another process has ended; saved at step {self.run_folder.saved_step}")
+                self.log(f"another rank has ended; saved at step {self.run_folder.saved_step}")
             saved = f"Saved at step {self.run_folder.saved_step}"
             raise TrainingError(distributed.peer_lost_message(error, saved)) from error
 

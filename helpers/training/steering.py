@@ -25,8 +25,8 @@ class Signals:
     """While it is entered, the first SIGINT or SIGTERM only sets `asked`; a second SIGINT raises KeyboardInterrupt.
 
     An optimizer step that a KeyboardInterrupt cuts in two leaves weights and moments of different steps, so the
-    loop looks at `asked` after each step instead. A SIGTERM is sent on when it is left: the process ends as it was
-    told to, only later. Outside the main thread signals do not arrive: nothing is changed.
+    loop looks at `asked` after each step instead. A SIGTERM is sent on when it is left: the process ends,
+    only later. Outside the main thread signals do not arrive: nothing is changed.
     ignore_repeat: no SIGINT raises. torchrun hands Ctrl-C on to processes that the terminal has reached already.
     """
 
@@ -206,13 +206,13 @@ class Steering:
         return self._interrupted() and distributed.world_size() == 1  # several ranks: as poll agreed
 
     def poll(self, look: bool, save: bool = False) -> tuple[float, bool]:
-        """Obey control.json if `look`; -> the rate that it asks for (0: none) and `save`, the same on all ranks.
+        """Follow control.json if `look`; -> the rate that it asks for (0: none) and `save`, the same on all ranks.
 
         Rank 0 reads the file; a signal may have reached any rank.
         """
         commands = self._read_commands() if look and distributed.rank() == 0 else {}
         if "stop" in commands:  # else another thread's request, made in this moment, would be lost
-            self.stop_after = commands["stop"]
+            self.stop_after = max(self.stop_after, commands["stop"])
         if distributed.world_size() == 1:
             return commands.get("lr", 0.0), save
         stop = StopAfter.STEP if self._interrupted() else self.stop_after

@@ -92,8 +92,10 @@ class Stepper:
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False) if settings.ema_decay else None
         self.averages, self.sources = floats(self.average) if self.average else [], floats(self.model)
         self.precision = pick_precision(settings.precision, device)
-        # under fp16 the scaler must be able to skip a step, which it does by itself for unfused optimizers
-        self.optimizer = make_optimizer(settings, self.model, fused=self.precision != "fp16")
+        # under fp16 the scaler must be able to skip a step: fused Adam does so on the device, fused SGD would begin its
+        # momentum with whatever memory holds; unfused, the scaler waits for the device and skips by itself
+        fused = self.precision != "fp16" or settings.optimizer in ("adam", "adamw")
+        self.optimizer = make_optimizer(settings, self.model, fused)
         self.scaler = self._make_scaler()
         # the same network; its backward pass takes the mean of the gradients over all ranks
         self.replica: Any = self._distribute() if distributed.world_size() > 1 else self.model
@@ -160,8 +162,8 @@ class Stepper:
         return self.scaler.is_enabled() and self.scaler.get_scale() < 1
 
     def is_finite(self) -> bool:
-        """Whether every weight and statistic is a number; waits for the device."""
-        return bool(torch.stack([v.isfinite().all() for v in self.sources]).all())
+        """Whether every weight and statistic, and their averages, are numbers; waits for the device."""
+        return bool(torch.stack([v.isfinite().all() for v in (*self.sources, *self.averages)]).all())
 
     def state(self) -> dict:
         """Tensors and plain values: all that a step changes."""
@@ -174,12 +176,15 @@ class Stepper:
         }
 
     def load(self, state: dict) -> None:
-        """Take over a state of `state()`; weight decay and momentum stay those of the settings."""
+        """Take over a state of `state()`; weight decay, momentum and the kind of kernel stay those of the settings."""
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.load_state_dict(state["average"] or state["model"])
         self.optimizer.zero_grad(set_to_none=True)
-        self.optimizer.load_state_dict(state["optimizer"])
+        loaded = state["optimizer"]
+        kinds = [{"fused": own["fused"]} if "fused" in own else {} for own in self.optimizer.param_groups]
+        groups = [group | kind for group, kind in zip(loaded["param_groups"], kinds, strict=True)]
+        self.optimizer.load_state_dict(loaded | {"param_groups": groups})
         for group in self.optimizer.param_groups:
             group["weight_decay"] = self.settings.weight_decay
             if self.settings.optimizer == "sgd":
@@ -187,7 +192,7 @@ class Stepper:
         self.scaler = self._make_scaler()  # anew: an old one may have been cut between unscaling and its update
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        self.steps, self.interrupted = state["step"], False
+        self.steps = state["step"]
 
 
 def floats(module: torch.nn.Module) -> list[Tensor]:
