@@ -252,8 +252,7 @@ def test_undo_goes_back_before_the_present_step_and_stays_there(arrays):
     assert tiny.same(tiny.state(one), tiny.state(straight)) and notes(one) == [("undo from epoch 3.50, step 7", 6)]
     with pytest.raises(TrainingError, match="no checkpoint before step 6"):
         one.undo()
-    (one.folder / "last.pt").write_bytes(b"damaged")
-    assert tiny.trainer(arrays).step == 6  # even then what was undone does not come back
+    assert tiny.trainer(arrays).step == 6
 
 
 def test_undo_after_a_rate_set_while_it_trains_finds_the_place_of_the_change(arrays):
@@ -275,7 +274,9 @@ def test_undo_best_is_the_best_epoch_whole(arrays):
     one.fit(4)
     one.undo("best")
     assert one.epoch == 2 and tiny.same(tiny.state(one), best)
-    assert [row["epoch"] for row in one.history if not row["note"]] == [1, 2] and tiny.trainer(arrays).epoch == 2
+    assert [row["epoch"] for row in one.history if not row["note"]] == [1, 2]
+    (one.folder / "last.pt").write_bytes(b"damaged")
+    assert tiny.trainer(arrays).epoch == 2  # even then what was undone does not come back
     one.fit(3)
     assert one.best == 0.7 and predict.load(one.folder / "best.pt", "cpu").about["scores"]["overall"] == 0.7
 
