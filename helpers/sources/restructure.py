@@ -26,7 +26,7 @@ from ..core.files import thread_map
 from ..core.registry import load_dataset
 from ..synthetic import releases
 from . import custom, layouts
-from .archives import is_noise, printable, suffix_of, unpack
+from .archives import is_noise, list_archive, printable, suffix_of, unpack
 from .layouts import Finding, Layout, Sample, stable_hash
 
 ORIENTATION = Base.Orientation.value  # EXIF's tag
@@ -106,10 +106,21 @@ def find_release(dataset: str, sizes: tuple[int, int]) -> Release:
     if dataset == "helen" and meant.is_dir() and layouts.files_in(meant):
         return open_release(dataset, meant, "")  # raises: a synthetic sample in its place would surprise
     for path in sorted(data.glob("*")):
-        is_archive = suffix_of(path) and path.is_file() and not is_noise(path.name)
-        if is_archive and re.search(ARCHIVES.get(dataset, dataset), path.name.lower()):
+        if not suffix_of(path) or not path.is_file() or is_noise(path.name):
+            continue
+        by_name = re.search(ARCHIVES.get(dataset, dataset), path.name.lower())
+        if by_name or (dataset == "helen" and holds_helen(path)):
             return open_release(dataset, path, f"Release found: {env.shown(path)}, unpacked")
     return synthetic_sample(dataset, *sizes)
+
+
+def holds_helen(archive: Path) -> bool:
+    """Whether an archive of any name lists Helen*'s photos: Google Drive names what it gives by the day."""
+    try:
+        names = [member.name.replace("\\", "/") for member in list_archive(archive)]
+    except DataError:  # damaged, and named otherwise: some other file of the reader's
+        return False
+    return any(re.fullmatch(r"(.*/)?(train|test)/[^/]+_image\.jpe?g", name, re.I) for name in names)
 
 
 def open_release(dataset: str, path: Path, where: str) -> Release:
@@ -228,7 +239,11 @@ def check(
 ) -> tuple[Entry | None, list[Finding]]:
     """A sample's entry in the manifest, None if it is bad, and its findings; what was checked before is not decoded."""
     paths = {"image": sample.photo, "label": sample.label}
-    stamps = {kind: stamp(path, release.root) for kind, path in paths.items()}
+    try:
+        stamps = {kind: stamp(path, release.root) for kind, path in paths.items()}
+    except OSError as error:  # a link to nowhere, or a file that is gone by now
+        lost = Path(error.filename or sample.photo).name
+        return None, [Finding(sample.split, lost, f"cannot be read ({error.strerror}); replace it")]
     entry = known.get(sample)
     if not entry or any(entry[kind] | stamps[kind] != entry[kind] for kind in paths):
         encoded, errors = encode(sample, row, release.layout)
@@ -358,7 +373,7 @@ def read_manifest(folder: Path) -> Entry:
         targets(manifest)
         return manifest
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        remedy = "delete it and run notebook 01 again"
+        remedy = "delete this folder and run notebook 01 again"
         raise DataError(f"{env.shown(path)}: not a manifest of notebook 01; {remedy}") from error
 
 

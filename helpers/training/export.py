@@ -19,11 +19,17 @@ EXPORT = "unet-export-2"  # what `kind` says in an export
 LIMIT = 1 << 30  # bytes that are taken from an address at most
 
 
+def to_half(weights: Tensor) -> Tensor:
+    """A kernel in fp16; a vector, such as a norm's variances, and what does not fit into fp16 stay as they are."""
+    half = weights.half() if weights.ndim > 1 else weights
+    return half if half.isfinite().all() else weights
+
+
 def write_export(
     path: Path, weights: dict[str, Tensor], settings: Settings, scores: dict[str, float], trained_on: str
 ) -> None:
     """Write an export: weights in fp16 (a norm's parameters and statistics in fp32), classes, colours, settings."""
-    half = {k: v.half() if v.ndim > 1 else v for k, v in weights.items()}  # a variance may not fit into fp16
+    half = {k: to_half(v) for k, v in weights.items()}
     dataset = load_dataset(settings.dataset)
     state = {
         "kind": EXPORT,

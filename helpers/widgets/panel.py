@@ -231,6 +231,8 @@ class Panel(ipywidgets.VBox):
         if self.pen.acquire(timeout=PATIENCE):
             try:
                 picture.value = draw(self.trainer)
+            except UNetError:  # weights that are not finite: the training is about to go back, the picture stays
+                pass
             finally:
                 self.pen.release()
 
