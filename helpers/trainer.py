@@ -154,10 +154,10 @@ class Trainer(Session):
             self._finish_epoch(self.validate(self.stepper.network), time.perf_counter() - began)
 
     def _between_steps(self) -> None:
-        """Read the loss, call the watchers, look for commands, save: each when it is due."""
+        """Call the watchers, read the loss, look for commands, save: each when it is due."""
+        self.background.notify("step")
         if self.step % self.read_every == 0:
             self._read_losses(trace=self.step % TRACE_EVERY == 0)
-        self.background.notify("step")
         now = time.monotonic()
         look, save = now - self.steering.looked > self.look_every, now - self.run_folder.saved_at > self.save_every
         if self._follow_commands(look, save):

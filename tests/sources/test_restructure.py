@@ -650,7 +650,7 @@ def test_a_manifest_cannot_name_files_outside_for_removal(home, release):
 def test_damaged_manifest_is_named(release, text):
     folder = run(release).folder
     (folder / "manifest.json").write_text(text)
-    with pytest.raises(DataError, match=r"^data/splitted_data/helen/manifest.json: .*delete it and run"):
+    with pytest.raises(DataError, match=r"^data/splitted_data/helen/manifest.json: .*delete this folder and run"):
         run(release)
     (folder / "manifest.json").unlink()
     assert run(release).kept == 52
@@ -679,3 +679,21 @@ def test_release_is_never_touched(tmp_path):
     finally:
         for path, _, mode in before[1]:
             path.chmod(mode)
+
+
+def test_a_link_to_nowhere_is_a_finding_of_its_file(release):
+    """As git-annex and DVC leave them."""
+    photo = next((release.root / "train").glob("*_image.jpg"))
+    photo.unlink()
+    photo.symlink_to(release.root / "nowhere.jpg")
+    found = restructure.scan(release, "helen")
+    (finding,) = [finding for finding in found.findings if finding.severity == "error"]
+    assert finding.file == photo.name and finding.reason.startswith("cannot be read")
+
+
+def test_helens_archive_is_found_under_any_name(home, release, synthetic):
+    """Google Drive calls it drive-download-<date>.zip; an archive of something else is passed by."""
+    pack(".zip", home / "data/a-holiday", {"beach.jpg": b"no release"})
+    pack(".zip", home / "data/drive-download-2024", contents(release.root, "helenstar_release/"))
+    found = restructure.find_release("helen", (4, 2))
+    assert found.source == "release" and "drive-download-2024.zip" in found.where and not synthetic

@@ -520,3 +520,18 @@ def test_other_errors_of_a_step_are_not_taken_for_it(arrays, monkeypatch):
     monkeypatch.setitem(losses.LOSSES, "dice_ce", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         tiny.trainer(arrays).fit(1)
+
+
+def test_an_undo_that_fails_is_not_taken_for_a_whole_one(arrays):
+    """The file of the best epoch lacks an entry: fit goes back to last.pt first, as if nobody had tried."""
+    straight = tiny.trainer(arrays, "straight").fit(3)
+    one = tiny.trainer(arrays).fit(2)
+    state = saved(one, "best_state.pt")
+    del state["half_size_epochs"]
+    (one.folder / "best_state.pt").unlink()  # else last.pt, the same file, would change with it
+    torch.save(state, one.folder / "best_state.pt")
+    with pytest.raises(CheckpointError, match="has other entries"):
+        one.undo("best")
+    with pytest.raises(CheckpointError, match="cut in two"):
+        one.save()
+    assert tiny.same(tiny.state(one.fit(3)), tiny.state(straight))

