@@ -122,7 +122,7 @@ def test_ctrl_c_of_any_verb_is_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr(download, "fetch", interrupted)
     assert run("download", "pets") == 130
-    assert capsys.readouterr().err == "interrupted: the same command goes on from what is there\n"
+    assert capsys.readouterr().err == "interrupted: run the same command again\n"
 
 
 # predict
