@@ -17,7 +17,7 @@ from helpers.settings import make_settings
 from helpers.trainer import train_step
 from helpers.training.stepper import Stepper
 
-SECONDS = 30
+SECONDS = 20
 
 
 def steps() -> str:
