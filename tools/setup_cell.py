@@ -24,8 +24,7 @@ folders = [Path.cwd(), *Path.cwd().parents]
 top = next((folder for folder in folders if (folder / "helpers").is_dir()), folders[0])
 if str(top) not in sys.path:
     sys.path.insert(0, str(top))
-# Read when torch is loaded: its threads sleep sooner while they wait, so a step stays fast beside another busy process.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # torch's threads sleep sooner: fast beside another busy process
 # Uncomment the next line to keep your work on Google Drive.
 # from google.colab import drive; drive.mount("/gdrive"); os.environ["UNET_HOME"] = "/gdrive/MyDrive/unet"
 %matplotlib inline"""

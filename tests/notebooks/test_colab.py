@@ -95,7 +95,7 @@ def test_elsewhere_only_the_path_changes(origin, start):
 def test_the_cell_is_short_and_ends_with_the_magic():
     source = setup_cell.source("a/b")
     lines = source.splitlines()
-    assert len(lines) <= 21 and lines[-1] == "%matplotlib inline"
+    assert len(lines) <= 20 and lines[-1] == "%matplotlib inline"
     assert "https://github.com/a/b" in source and "import torch" not in source
     (drive,) = [line for line in lines if "drive.mount" in line]
     assert drive.startswith("# ") and 'os.environ["UNET_HOME"]' in drive
