@@ -139,7 +139,7 @@ class Bare(Trainer):
     """Our training without what no yardstick does: it neither validates nor saves."""
 
     def validate(self, network: torch.nn.Module | None = None) -> dict[str, float]:
-        return dict.fromkeys((*self.dataset.rows, "mean_iou", "accuracy"), 0.0)
+        return dict.fromkeys(("loss", *self.dataset.rows, "mean_iou", "accuracy"), 0.0)
 
     def save(self, best: bool = False, rotate: bool = True) -> None:
         pass

@@ -151,7 +151,12 @@ class Trainer(Session):
         if self.seen > first:
             self.images_per_second = (self.seen - first) / (time.perf_counter() - began)
         with contextlib.suppress(ValidationStopped):
-            self._finish_epoch(self.validate(self.stepper.network), time.perf_counter() - began)
+            trained, taken = self.seen - first, time.perf_counter() - began
+            scores = self.validate(self.stepper.network)
+            if trained:
+                whole = taken * self.seen / trained + time.perf_counter() - began - taken
+                self.epoch_seconds[self.epoch < self.records.half_size_epochs] = whole
+            self._finish_epoch(scores)
 
     def _between_steps(self) -> None:
         """Call the watchers, read the loss, look for commands, save: each when it is due."""
@@ -175,30 +180,37 @@ class Trainer(Session):
 
     @torch.no_grad()
     def validate(self, network: torch.nn.Module | None = None) -> dict[str, float]:
-        """metrics.measures on the validation split, at the size of the epoch's training, from one pooled matrix."""
+        """The recipe's mean loss ("loss") and metrics.measures from one pooled matrix, both on the validation split.
+
+        At the size of the epoch's training.
+        """
         network, classes = network or self.network, len(self.dataset.classes)
-        matrix = torch.zeros(classes, classes, dtype=torch.int64)
+        matrix, loss = torch.zeros(classes, classes, dtype=torch.int64), 0.0
         for batch in self.feeds["val"]():
             images, labels = self.at_size(batch[0], batch[1], self.epoch)
             x = to_float(images, self.settings.mean, self.settings.std)
             with self.stepper.autocast():
-                matrix += metrics.confusion(network(x).argmax(1).cpu(), labels.cpu(), classes)
+                logits = network(x)
+            loss += self.stepper.loss(logits, to_ids(labels)).item() * len(batch[2])
+            matrix += metrics.confusion(logits.argmax(1).cpu(), labels.cpu(), classes)
             if self.training_thread is threading.current_thread():
                 self._follow_commands(look=False)
                 if self._should_stop():
                     raise ValidationStopped
-        return metrics.measures(distributed.sum_on_cpu(matrix).numpy(), self.dataset)
+        scores = metrics.measures(distributed.sum_on_cpu(matrix).numpy(), self.dataset)
+        return {"loss": loss / len(self.arrays["val"])} | scores
 
-    def _finish_epoch(self, scores: dict[str, float], seconds: float) -> None:
+    def _finish_epoch(self, scores: dict[str, float]) -> None:
         """The epoch's row and line, its files; from here on the next epoch is the current one."""
         row = {
             "epoch": self.epoch + 1,
             "step": self.step,
             "loss": self.step_log.epoch_loss / self.seen,
+            "val_loss": scores["loss"],
             "lr": self.optimizer.param_groups[0]["lr"],
             "images_per_s": self.images_per_second,
         }
-        row |= {self.dataset.column(name): value for name, value in scores.items()} | {"note": ""}
+        row |= {self.dataset.column(name): value for name, value in scores.items() if name != "loss"} | {"note": ""}
         with self.gate.exclusive():
             self.stepper.interrupted = True
             self.records.rows.append(row)
@@ -206,7 +218,7 @@ class Trainer(Session):
             self.step_log.epoch_loss = 0.0
             self.stepper.interrupted = False
         self._write_epoch(row)
-        self.log(self.records.line(row, self.target_epoch, (self.target_epoch - self.epoch) * seconds))
+        self.log(self.records.line(row, self.target_epoch, self.seconds_left))
         self.background.notify("epoch")
 
     def _end_or_pause(self) -> None:

@@ -53,10 +53,11 @@ def test_four_faces_are_memorised_in_every_class():
     settings = dict(size=48, width=16, depth=2, augment=0.0, ema_decay=0.0, epochs=100, lr=1e-2)
     one = tiny.trainer({"train": four, "val": four}, **settings)
     validate, one.save = one.validate, lambda *rest: None
-    one.validate = lambda network: {"overall": 0.0, **dict.fromkeys(one.dataset.classes, 0.0)}  # once, at the end
+    names = ("loss", "overall", *one.dataset.classes)
+    one.validate = lambda network: dict.fromkeys(names, 0.0)  # once, at the end
     one.fit(100)
     scores = validate()
-    assert min(scores.values()) > 0.95, scores
+    assert scores.pop("loss") < 0.2 and min(scores.values()) > 0.95, scores
 
 
 def test_fit_means_epochs_in_all_and_prints_a_line_for_each(arrays, capsys):
@@ -228,12 +229,32 @@ def test_changed_settings_are_reported_and_kept(arrays, capsys):
 
 
 def test_validation_counts_every_image_once(arrays):
-    """The pooled scores equal those of the predictions made one by one."""
-    one = tiny.trainer(arrays, batch=2).fit(1)
+    """The pooled scores equal those of the predictions made one by one, the loss that of all pixels at once."""
+    one = tiny.trainer(arrays, batch=2, loss="cross_entropy").fit(1)
     segmenter = predict.Segmenter(one.network, one.settings, "cpu")
-    guesses = np.stack([segmenter.logits([image]).argmax(1)[0].numpy() for image in arrays["val"].images])
-    matrix = metrics.confusion(torch.from_numpy(guesses), torch.from_numpy(np.array(arrays["val"].labels)), 11)
-    assert one.validate() == pytest.approx(metrics.measures(matrix.numpy(), one.dataset), nan_ok=True)
+    logits = torch.cat([segmenter.logits([image]) for image in arrays["val"].images])
+    truth = torch.from_numpy(np.array(arrays["val"].labels)).long()
+    matrix = metrics.confusion(logits.argmax(1), truth, 11)
+    found = one.validate()
+    loss = torch.nn.functional.cross_entropy(logits, truth).item()
+    assert one.history[-1]["val_loss"] == found["loss"] == pytest.approx(loss, rel=1e-5)
+    assert found == pytest.approx({"loss": found["loss"]} | metrics.measures(matrix.numpy(), one.dataset), nan_ok=True)
+
+
+def test_time_left_counts_epochs_of_either_size(arrays):
+    """6 epochs, 3 of them at half size: by their own seconds, by 3 times those of half size before they are known."""
+    one = tiny.trainer(arrays, epochs=6, half_size_fraction=0.5)
+    one.target_epoch, one.epoch_seconds = 6, {}
+    assert math.isnan(one.seconds_left)
+    one.images_per_second = 4.0  # of 8
+    assert one.seconds_left == 3 * 2 + 3 * 6
+    one.epoch_seconds = {True: 10.0}
+    assert one.seconds_left == 3 * 10 + 3 * 30
+    one.epoch_seconds = {True: 10.0, False: 25.0}
+    one.epoch, one.seen = 1, 4
+    assert one.seconds_left == 1.5 * 10 + 3 * 25
+    one.epoch, one.target_epoch = 4, 5
+    assert one.seconds_left == 0.5 * 25
 
 
 def scores_of(one, scores):

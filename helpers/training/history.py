@@ -57,11 +57,11 @@ class History:
         f1 = {dataset.classes[i]: row[f"f1_{dataset.classes[i]}"] for i in dataset.small_classes}
         weakest = min(f1, key=lambda name: -1.0 if math.isnan(f1[name]) else f1[name])
         speed = "" if math.isnan(row["images_per_s"]) else f"  {row['images_per_s']:.0f} images/s"
-        minutes, seconds = divmod(round(seconds_left), 60)
+        left = "" if math.isnan(seconds_left) else "  {}:{:02} left".format(*divmod(round(seconds_left), 60))
         score = row[dataset.column(metric)]
         return (
-            f"epoch {row['epoch']:3}/{last_epoch}  loss {row['loss']:.3f}  val {named} {score:.3f} "
-            f"(weakest {weakest} {f1[weakest]:.2f})  lr {row['lr']:.1e}{speed}  {minutes}:{seconds:02} left"
+            f"epoch {row['epoch']:3}/{last_epoch}  loss {row['loss']:.3f}  val loss {row['val_loss']:.3f}  val {named} {score:.3f} "
+            f"(weakest {weakest} {f1[weakest]:.2f})  lr {row['lr']:.1e}{speed}{left}"
         )
 
     def to_csv(self) -> str:

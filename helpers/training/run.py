@@ -18,6 +18,8 @@ from .history import History
 from .schedule import LearningRate
 from .stepper import Stepper
 
+FULL_OVER_HALF = 3.0  # what an epoch of full size takes, in those of half size: 2.5 on two cores, 4 by the pixels
+
 
 class Run:
     """One run of a training: network and optimizer, the place in the data, history, folder, whoever steers it.
@@ -42,6 +44,7 @@ class Run:
         self.pending_row: dict | None = None  # the row of an epoch whose files could not be written
         self.target_epoch = 0  # epochs in all, of the fit that runs
         self.images_per_second = math.nan  # lately
+        self.epoch_seconds: dict[bool, float] = {}  # half size? -> what its last epoch took, validation included
         self.gate = steering.Gate()
         self.background = Background()
         self.watchers = self.background.watchers  # called with "step", "epoch", "note", "log" or "end"
@@ -78,6 +81,15 @@ class Run:
     def ended_early(self) -> bool:
         """Whether training ends before its last epoch, by settings.patience."""
         return self.records.ends_early(self.epoch)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the fit that runs ends, by what an epoch of each size takes; NaN before anything was measured."""
+        half, now = self.records.half_size_epochs, self.epoch < self.records.half_size_epochs
+        here = self.epoch_seconds.get(now, len(self.arrays["train"]) / self.images_per_second)
+        full = self.epoch_seconds.get(False, FULL_OVER_HALF * here)
+        early = max(min(half, self.target_epoch) - self.progress, 0)
+        return early * (here if now else 0) + (max(self.target_epoch - self.progress, 0) - early) * full
 
     @property
     def network(self) -> unet.UNet:

@@ -284,8 +284,7 @@ def status_line(trainer: Trainer) -> str:
     if trainer.trace:
         parts.append(f"loss {trainer.trace[-1][1]:.3f}")
     if trainer.images_per_second > 0:  # not NaN
-        images = (end - trainer.progress) * len(trainer.arrays["train"])
-        minutes, seconds = divmod(round(images / trainer.images_per_second), 60)
+        minutes, seconds = divmod(round(trainer.seconds_left), 60)
         parts += [f"{trainer.images_per_second:.0f} images/s", f"{minutes}:{seconds:02} left"]
     return " &nbsp; ".join(parts)
 
