@@ -60,8 +60,8 @@ class History:
         left = "" if math.isnan(seconds_left) else "  {}:{:02} left".format(*divmod(round(seconds_left), 60))
         score = row[dataset.column(metric)]
         return (
-            f"epoch {row['epoch']:3}/{last_epoch}  loss {row['loss']:.3f}  val loss {row['val_loss']:.3f}  val {named} {score:.3f} "
-            f"(weakest {weakest} {f1[weakest]:.2f})  lr {row['lr']:.1e}{speed}{left}"
+            f"epoch {row['epoch']:3}/{last_epoch}  loss {row['loss']:.3f}  val loss {row['val_loss']:.3f}  "
+            f"val {named} {score:.3f} (weakest {weakest} {f1[weakest]:.2f})  lr {row['lr']:.1e}{speed}{left}"
         )
 
     def to_csv(self) -> str:

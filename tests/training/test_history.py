@@ -12,7 +12,8 @@ from helpers.training.history import History, read_history
 def row(epoch, score, **more):
     f1 = {catalog.HELEN.column(name): score for name in catalog.HELEN.rows}
     classes = {f"f1_{name}": score for name in catalog.HELEN.classes}
-    return {"epoch": epoch, "step": 2 * epoch, "loss": 1.5, "val_loss": 1.75, "lr": 1e-3, "images_per_s": 20.0} | f1 | classes | more
+    losses = {"loss": 1.5, "val_loss": 1.75}
+    return {"epoch": epoch, "step": 2 * epoch, "lr": 1e-3, "images_per_s": 20.0} | losses | f1 | classes | more
 
 
 def history(scores, **changes):
@@ -61,7 +62,8 @@ def test_the_line_names_the_weakest_of_the_small_classes():
     one = history([])
     small = [catalog.HELEN.classes[i] for i in catalog.HELEN.small_classes]
     weak = row(3, 0.5, f1_overall=0.625, **{f"f1_{small[1]}": 0.25})
-    line = "epoch   3/12  loss 1.500  val loss 1.750  val F1 0.625 (weakest {} {:.2f})  lr 1.0e-03  20 images/s  2:05 left"
+    line = "epoch   3/12  loss 1.500  val loss 1.750  val F1 0.625 (weakest {} {:.2f})  "
+    line += "lr 1.0e-03  20 images/s  2:05 left"
     assert one.line(weak, 12, 125) == line.format(small[1], 0.25)
     weak |= {f"f1_{small[0]}": math.nan, "images_per_s": math.nan}
     assert one.line(weak, 12, 5.4) == line.format(small[0], math.nan).replace("  20 images/s  2:05", "  0:05")
