@@ -4,6 +4,10 @@
 class UNetError(Exception):
     """Base of every error that this package raises on purpose: message = fault, then remedy."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a cell: the message, without the twenty lines of where it was raised."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class DataError(UNetError):
     """A release, a split, a label file or an array is not what it should be."""

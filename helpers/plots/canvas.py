@@ -17,7 +17,7 @@ from ..core import files
 DPI = 90  # 900 pixels = 10 inches: a notebook's width, and a modest PNG
 WIDTH = 900  # pixels
 LINE = 16  # pixels that a line of text takes
-TEXT, SMALL = 9, 8  # points
+TEXT, SMALL = 10, 9  # points: 11 pixels is the least that one reads with ease
 INK, MUTED, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
 HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, safe for colour-blind eyes
 LABEL: dict[str, Any] = dict(fontsize=TEXT, color=INK)

@@ -11,13 +11,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from ..catalog import Dataset
 from .canvas import HUES, LABEL, LINE, MUTED, SMALL, TEXT, WIDTH, chart, class_color, make_figure, message, top_legend
 
-NOTE_SLOTS = (0.97, "top"), (0.03, "bottom"), (0.5, "center")  # heights at which notes that lie close are written
+HEIGHTS = {"top": (0.97, "top"), "bottom": (0.03, "bottom"), "center": (0.5, "center")}  # at which notes are written
+SCORE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.998, 0.999)
+PERFECT = 1e-4  # the error of a score of 1 on a log axis, which has no 0
+LEFT, APART, ROW = 66, 450, 205  # pixels: of the left charts, between two columns, between two rows
+BOX = 375, 155  # a chart's width and height
 Trace = Sequence[Sequence[float]]
 
 
 def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset, trace: Trace = ()) -> Figure:
-    """History rows (one run, or several by name): training loss, validation score and rate over epochs, notes dashed.
+    """History rows (one run, or several by name): loss, validation scores and rate over epochs, notes dashed.
 
+    Training loss as a solid line at the middle of its epochs, validation loss dotted. Scores lie on a log scale of
+    1 - score, so that the last hundredths can be seen.
     trace: triples (epoch, loss, rate) of one run between its epochs: the loss is drawn thin behind the means, the
     rate in place of the epochs' last ones.
     """
@@ -25,27 +31,35 @@ def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset, trace: Tr
     runs = {name: rows for name, rows in runs.items() if rows or len(trace)}
     if not runs:
         return message("no epoch finished yet")
-    panels = _panels(runs, dataset)
-    figure = make_figure(WIDTH, 55 + 160 * len(panels))
-    for number, (key, title) in enumerate(panels.items()):
-        axes = chart(figure, (70, 160 * (len(panels) - number) - 115, 810, 145), ylabel=title)
-        if number:
-            axes.sharex(figure.axes[0])
+    charts = _charts(runs, dataset)
+    lines = -(-len(charts) // 2)
+    figure = make_figure(WIDTH, 90 + ROW * lines - (ROW - BOX[1]))
+    for number, (key, title) in enumerate(charts.items()):
+        row, column = divmod(number, 2)
+        box = (LEFT + APART * column, 50 + ROW * (lines - 1 - row), *BOX)
+        axes = chart(figure, box, ylabel=title)
         for (name, rows), color in zip(runs.items(), HUES * len(runs), strict=False):
-            _line(axes, rows, key, color, name)
-            _notes(axes, rows, color)
-        axes.tick_params(labelbottom=key == "lr")
-        if key not in ("loss", "lr"):
-            axes.set_ylim(0, 1)
+            if key == "loss":
+                _line(axes, rows, "loss", color, f"{name} training".strip(), shift=-0.5)
+                if any("val_loss" in row for row in rows):
+                    _line(axes, rows, "val_loss", color, f"{name} validation".strip(), linestyle=":", lw=2)
+            else:
+                _line(axes, rows, key, color, name)
+            _notes(axes, rows, color, "top" if key == "loss" else "bottom")
     if len(trace):
         epochs, losses, rates = np.array(trace, float).T
         figure.axes[0].plot(epochs, losses, color=HUES[0], lw=0.8, alpha=0.45, zorder=1)
         figure.axes[-1].lines[0].set_data(epochs, rates)
         figure.axes[-1].lines[0].set_marker("")
-    _epoch_axis(figure.axes[-1])
-    _rate_axis(figure.axes[-1])
-    if any(runs):
-        top_legend(figure)
+    ends = [axes.get_xlim() for axes in figure.axes]
+    for key, axes in zip(charts, figure.axes, strict=True):
+        axes.set_xlim(min(0, *(low for low, _ in ends)), max(high for _, high in ends))
+        _epoch_axis(axes)
+        if key == "lr":
+            _rate_axis(axes)
+        elif key != "loss":
+            _score_axis(axes)
+    top_legend(figure)
     return figure
 
 
@@ -62,7 +76,8 @@ def class_curves(rows: list[dict], dataset: Dataset) -> Figure:
         _line(axes, rows, f"f1_{name}", class_color(dataset, name), name)
         axes.lines[-1].set_path_effects([patheffects.withStroke(linewidth=2.6, foreground=MUTED)])  # for pale colours
     axes.set_ylim(0, 1)
-    _notes(axes, rows, MUTED)
+    axes.margins(x=0.03)
+    _notes(axes, rows, MUTED, "bottom")
     _epoch_axis(axes)
     right = axes.get_yaxis_transform()  # x as a share of the axes' width
     for (name, value), y in zip(last.items(), _spread(list(last.values()), LINE / height), strict=True):
@@ -71,14 +86,14 @@ def class_curves(rows: list[dict], dataset: Dataset) -> Figure:
     return figure
 
 
-def _panels(runs: dict[str, list[dict]], dataset: Dataset) -> dict[str, str]:
-    """What is drawn, top to bottom: the history's column and its title; the accuracy where every row has one."""
+def _charts(runs: dict[str, list[dict]], dataset: Dataset) -> dict[str, str]:
+    """What is drawn: the history's column and its title; the accuracy where every row has one."""
     metric = dataset.primary_metric
-    named = f"F1\n{metric}" if metric in dataset.rows else metric.replace("_", " ").replace("iou", "IoU")
-    panels = {"loss": "training loss", dataset.column(metric): f"validation {named}"}
+    named = f"F1 {metric}" if metric in dataset.rows else metric.replace("_", " ").replace("iou", "IoU")
+    charts = {"loss": "loss", dataset.column(metric): f"validation {named}"}
     if all("accuracy" in row for rows in runs.values() for row in rows):
-        panels["accuracy"] = "validation\naccuracy"
-    return panels | {"lr": "learning rate"}
+        charts["accuracy"] = "validation pixel accuracy"
+    return charts | {"lr": "learning rate"}
 
 
 def _column(rows: list[dict], key: str) -> np.ndarray:
@@ -86,38 +101,49 @@ def _column(rows: list[dict], key: str) -> np.ndarray:
     return np.array([row.get(key, np.nan) for row in rows], float)
 
 
-def _line(axes: Axes, rows: list[dict], key: str, color, name: str) -> None:
+def _line(axes: Axes, rows: list[dict], key: str, color, name: str, shift: float = 0.0, **style) -> None:
     """A history column over epochs; dots too while there are few rows. A row without the value breaks no line."""
     marker = "o" if len(rows) <= 40 else ""
     epochs, values = _column(rows, "epoch"), _column(rows, key)
     known = ~np.isnan(values)
-    axes.plot(epochs[known], values[known], color=color, marker=marker, ms=3, lw=1.6, label=name)
+    style = dict(color=color, marker=marker, ms=3, lw=1.6, label=name) | style
+    axes.plot(epochs[known] + shift, values[known], **style)
 
 
-def _notes(axes: Axes, rows: list[dict], color) -> None:
+def _notes(axes: Axes, rows: list[dict], color, first: str) -> None:
     """A dashed line with its text for each row's note; the last one where several were made at one step.
 
-    Texts that would lie on each other go to other heights; a fourth within a text's width is left out.
+    Texts stand at the height `first`; those that would lie on each other go to other heights, and a fourth within a
+    text's width is left out.
     """
     noted = {row["step"] if "step" in row else row["epoch"]: row for row in rows if row.get("note")}
-    apart = 0.025 * (np.ptp(_column(rows, "epoch")) if len(rows) > 1 else 1.0)
-    paper = dict(facecolor="white", alpha=0.75, linewidth=0, pad=0.6)
-    style = dict(rotation=90, ha="right", fontsize=SMALL - 1, color=color, bbox=paper)
-    free = dict.fromkeys(NOTE_SLOTS, -np.inf)  # height -> where the last text there stands
+    apart = 0.04 * (np.ptp(_column(rows, "epoch")) if len(rows) > 1 else 1.0)
+    paper = dict(facecolor="white", alpha=0.85, linewidth=0, pad=0.6)
+    style = dict(rotation=90, ha="right", fontsize=SMALL, color=color, bbox=paper)
+    free = dict.fromkeys((HEIGHTS[first], *HEIGHTS.values()), -np.inf)  # height -> where the last text there stands
     for row in noted.values():
         epoch = row["epoch"]
         axes.axvline(epoch, color=color, linestyle="--", linewidth=1, alpha=0.8)
-        slot = next((slot for slot, taken in free.items() if epoch - taken >= apart), None)
-        if slot is not None:
-            axes.text(epoch, slot[0], row["note"], va=slot[1], transform=axes.get_xaxis_transform(), **style)
-            free[slot] = epoch
+        height = next((height for height, taken in free.items() if epoch - taken >= apart), None)
+        if height is not None:
+            axes.text(epoch, height[0], row["note"], va=height[1], transform=axes.get_xaxis_transform(), **style)
+            free[height] = epoch
 
 
 def _epoch_axis(axes: Axes) -> None:
     """Whole numbers, named below."""
-    axes.margins(x=0.03)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch", **LABEL)
+
+
+def _score_axis(axes: Axes) -> None:
+    """Scores up to 1 on a log scale of 1 - score: from .9 to .95 is as high as from 0 to .5."""
+    scores = np.concatenate([line.get_ydata() for line in axes.lines if line.get_linestyle() == "-"] or [[0.0]])
+    to_error = lambda score: -np.log10(np.maximum(1 - np.asarray(score, float), PERFECT))  # noqa: E731
+    axes.set_yscale("function", functions=(to_error, lambda height: 1 - 10.0 ** -np.asarray(height, float)))
+    ticks = [tick for tick in SCORE_TICKS if tick <= np.max(scores, initial=0.5)]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_ylim(0, 1 - max((1 - np.max(scores, initial=0.5)) * 0.8, PERFECT))
 
 
 def _rate_axis(axes: Axes) -> None:

@@ -54,9 +54,9 @@ def pairs(images: Images, labels: Images, dataset: Dataset, titles: Texts = None
     return _grid(_rows(tiles, columns), side, dataset)
 
 
-def batch(images: Images, labels: Images, dataset: Dataset, columns: int = 5) -> Figure:
-    """Photos uint8 [B,H,W,3] in rows of `columns`, under each its label uint8 [B,H,W]."""
-    side = min(150, (WIDTH - 4) // columns - 4)
+def batch(images: Images, labels: Images, dataset: Dataset, columns: int = 5, width: int = WIDTH) -> Figure:
+    """Photos uint8 [B,H,W,3] in rows of `columns`, under each its label uint8 [B,H,W]; at most `width` pixels wide."""
+    side = min(150, (width - 4) // columns - 4)
     photos = _rows([(_photo(image, side), "") for image in images], columns)
     maps = _rows([(_map(colorize(label, dataset), side), "") for label in labels], columns)
     return _grid([row for pair in zip(photos, maps, strict=True) for row in pair], side, dataset, gap=4)

@@ -53,12 +53,16 @@ class Panel(ipywidgets.VBox):
         self.cost = 0.0  # seconds that a curve takes
         self.fault = self.note = ""  # what came of the reader's last act
         self._make_widgets()
-        rows = [
-            ipywidgets.HBox([self.start, self.pause, self.after, self.epochs]),
-            ipywidgets.HBox([self.slider, self.number, self.tenth, self.half, self.double]),
-            ipywidgets.HBox([self.bar, self.status]),
+        ends = [ipywidgets.Label(f"{10.0**end:g}") for end in (LOWEST, HIGHEST)]
+        controls = [
+            ipywidgets.HBox([self.start, self.pause, self.after]),
+            ipywidgets.HBox([self.epochs, self.bar]),
+            ipywidgets.HBox([ends[0], self.slider, ends[1]]),
+            ipywidgets.HBox([self.number, self.tenth, self.half, self.double]),
+            *(self.status, self.hint),
         ]
-        super().__init__([*rows, self.hint, self.message, self.curve, self.faces])
+        left = ipywidgets.VBox(controls, layout={"width": "450px"})
+        super().__init__([ipywidgets.HBox([left, self.faces]), self.message, self.curve])
         self._connect()
         self.refresh()
         trainer.watchers.append(self.on_event)
@@ -66,24 +70,26 @@ class Panel(ipywidgets.VBox):
     def _make_widgets(self) -> None:
         """Every widget, with a class name for style sheets and tests."""
         whole = {"description_width": "initial"}  # else a long description is cut
-        wide, small, fit = {"width": "max-content"}, {"width": "44px"}, {"max_width": "100%", "object_fit": "contain"}
-        self.start = ipywidgets.Button(description="Start", button_style="success", icon="play")
-        self.pause = ipywidgets.Button(description="Pause", button_style="warning", icon="pause")
+        press, wide, small = {"width": "100px"}, {"width": "190px"}, {"width": "44px"}
+        self.start = ipywidgets.Button(description="Start", button_style="success", icon="play", layout=press)
+        self.pause = ipywidgets.Button(description="Pause", button_style="warning", icon="pause", layout=press)
         self.after = ipywidgets.Button(description="Stop after this epoch", icon="stop", layout=wide)
         left = epochs_to_go(self.trainer)
         self.epochs = ipywidgets.BoundedIntText(left, min=1, max=100000, description="epochs to go", style=whole)
         self.epochs.layout.width = "170px"
-        slider = dict(min=LOWEST, max=HIGHEST, step=0.01, continuous_update=False, readout=False, style=whole)
-        self.slider = ipywidgets.FloatLogSlider(clamp(self.trainer.lr), description="learning rate", **slider)
-        self.slider.layout.width = "420px"
-        self.number = ipywidgets.Text(f"{self.trainer.lr:.2e}", continuous_update=False, layout={"width": "90px"})
+        # the number beside the slider moves along; the rate changes when the slider is let go
+        slider = dict(min=LOWEST, max=HIGHEST, step=0.01, continuous_update=False, readout_format=".1e")
+        self.slider = ipywidgets.FloatLogSlider(clamp(self.trainer.lr), layout={"width": "370px"}, **slider)
+        self.number = ipywidgets.Text(description="learning rate", continuous_update=False, style=whole)
+        self.number.layout.width = "190px"
         self.tenth = ipywidgets.Button(description="/10", layout=small)
         self.half = ipywidgets.Button(description="/2", layout=small)
         self.double = ipywidgets.Button(description="×2", layout=small)
-        self.bar = ipywidgets.FloatProgress(0, min=0, max=1, bar_style="info", layout={"width": "260px"})
+        self.bar = ipywidgets.FloatProgress(0, min=0, max=1, bar_style="info", layout={"width": "220px"})
         self.status, self.hint, self.message = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        self.curve = ipywidgets.Image(format="png", layout=fit)
-        self.faces = ipywidgets.Image(format="png", layout=fit)
+        self.message.layout.min_height = "80px"  # the curve below it stays in its place
+        self.curve = ipywidgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
+        self.faces = ipywidgets.Image(format="png", layout={"width": "450px", "object_fit": "contain"})
         for name, widget in list(vars(self).items()):
             if isinstance(widget, ipywidgets.DOMWidget):
                 widget.add_class(f"unet-{name}")
@@ -291,7 +297,9 @@ def status_line(trainer: Trainer) -> str:
 
 def preformatted(text: str, color: str) -> str:
     """Lines as they are, as HTML."""
-    return f'<pre style="color: {color}; white-space: pre-wrap; margin: 0">{html.escape(text)}</pre>'
+    return (
+        f'<pre style="color: {color}; white-space: pre-wrap; word-break: normal; margin: 0">{html.escape(text)}</pre>'
+    )
 
 
 def curve_png(trainer: Trainer) -> bytes:
@@ -304,9 +312,8 @@ def faces_png(trainer: Trainer) -> bytes:
     val = trainer.arrays["val"]
     rows = np.linspace(0, len(val) - 1, min(FACES, len(val))).astype(int)
     images, labels = torch.from_numpy(val.images[rows]), torch.from_numpy(val.labels[rows])
-    images, labels = trainer.at_size(images, labels, trainer.epoch)
+    images, _ = trainer.at_size(images, labels, trainer.epoch)
     x = to_float(images.to(trainer.device), trainer.settings.mean, trainer.settings.std)
     with torch.no_grad():
         predicted = trainer.network(x).argmax(1).to(torch.uint8).cpu().numpy()
-    names = [val.ids[row] for row in rows]
-    return plots.png(plots.predictions(images.numpy(), labels.numpy(), predicted, trainer.dataset, names))
+    return plots.png(plots.batch(images.numpy(), predicted, trainer.dataset, FACES, width=450))

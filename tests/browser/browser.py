@@ -133,6 +133,22 @@ class Notebook:
         """Run a command of JupyterLab to its end: its promise is kept when the cells are done."""
         self.page.evaluate("async name => { await window.jupyterapp.commands.execute(name); }", name)
 
+    def begin(self, name: str) -> None:
+        """Begin a command of JupyterLab; `end` waits for its end."""
+        self.page.evaluate("name => { window.begun = window.jupyterapp.commands.execute(name); }", name)
+
+    def end(self) -> None:
+        """Wait for the end of what `begin` began, four minutes at most."""
+        self.page.set_default_timeout(240_000)
+        self.page.evaluate("async () => { await window.begun; }")
+
+    def outputs(self) -> list[dict]:
+        """All outputs of all code cells, as the notebook file would hold them."""
+        return self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.content.widgets"
+            ".filter(cell => cell.model.type === 'code').flatMap(cell => cell.model.outputs.toJSON())"
+        )
+
     def run_cell(self, text: str) -> None:
         """Select the code cell that holds `text` and run it."""
         found = self.page.evaluate(

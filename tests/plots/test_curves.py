@@ -13,7 +13,15 @@ HELEN = load_dataset("helen")
 
 def history(epochs=5, start=0.2):
     return [
-        {"epoch": e, "step": 10 * e, "loss": 3 / e, "lr": 1e-3 / e, "f1_overall": start + 0.1 * e, "note": ""}
+        {
+            "epoch": e,
+            "step": 10 * e,
+            "loss": 3 / e,
+            "val_loss": 4 / e,
+            "lr": 1e-3 / e,
+            "f1_overall": start + 0.1 * e,
+            "note": "",
+        }
         | {f"f1_{name}": 0.05 * e for name in HELEN.classes}
         for e in range(1, epochs + 1)
     ]
@@ -27,10 +35,13 @@ def test_curves_draw_each_run_and_mark_each_note():
         dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
         assert [line.get_xdata()[0] for line in dashed] == [2.5]
         assert "lr 1e-04" in [text.get_text() for text in axes.texts]
-    losses = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
-    assert len(losses) == 2 and losses[0].get_ydata().tolist() == [
-        3 / e for e in range(1, 6)
-    ]  # the note breaks no line
+    loss = figure.axes[0]
+    training = [line for line in loss.lines if line.get_linestyle() == "-"]
+    assert len(training) == 2
+    assert training[0].get_xdata().tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]  # the mean of an epoch stands at its middle
+    assert training[0].get_ydata().tolist() == [3 / e for e in range(1, 6)]  # the note breaks no line
+    validation = [line for line in loss.lines if line.get_linestyle() == ":"]
+    assert validation[0].get_xydata().tolist() == [[e, 4 / e] for e in range(1, 6)]
 
 
 @pytest.mark.parametrize("rows", [[], history(1)])
@@ -73,7 +84,16 @@ def test_every_axes_of_the_curves_lies_within_the_figure():
         figure = plots.curves(runs, HELEN)
         for axes in figure.axes:
             assert axes.bbox.y0 > 0 and axes.bbox.y1 < figure.bbox.height - 20  # room for a legend
-    assert [axes.get_ylabel() for axes in plots.curves(rows, HELEN).axes][2] == "validation\naccuracy"
+    assert [axes.get_ylabel() for axes in plots.curves(rows, HELEN).axes][2] == "validation pixel accuracy"
+
+
+def test_scores_lie_on_a_log_scale_of_the_error():
+    """.5 is a third as high as .875; the label says the score itself; 1 has a place, too."""
+    _, score, _ = plots.curves([row | {"f1_overall": 1.0} for row in history()], HELEN).axes
+    height = score.transData.transform([(0, y) for y in (0, 0.5, 0.75, 0.875)])[:, 1]
+    np.testing.assert_allclose(np.diff(height), height[1] - height[0], rtol=1e-6)
+    assert {"0", "0.5", "0.9", "0.99"} <= {label.get_text() for label in score.get_yticklabels()}
+    assert np.isfinite(score.transData.transform((1, 1.0))).all() and score.get_ylim()[1] > 0.999
 
 
 def test_class_curves_name_every_class_with_its_last_value():
