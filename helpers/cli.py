@@ -19,9 +19,7 @@ from .core.registry import load_dataset
 from .settings import SAMPLES, SCALES, Settings, make_settings
 from .sources import download, restructure
 from .trainer import Trainer
-from .training import checkpoint, export
 
-FORMAT = argparse.RawDescriptionHelpFormatter  # keeps paragraphs
 INTERRUPTED = 130  # the exit status that a shell gives to what Ctrl-C ended
 
 
@@ -86,24 +84,19 @@ def predict_photos(options: argparse.Namespace) -> int:
     A photo that cannot be read is named and left out, and the exit status is 1.
     """
     photos = photo_files.name_photos(options.photos, options.out, options.recursive)
-    if options.colors and any(name.startswith("colors/") for name in photos):
-        raise DataError("a folder of photos is called colors, like the one that --colors writes: rename it")
     segmenter, start = predict.load(options.weights, flip=options.flip), time.perf_counter()
     faults = predict.predict_files(segmenter, photos, options.out)
     for fault in faults.values():
         print(f"left out: {fault}", file=sys.stderr)
     written = [name for name in photos if name not in faults]
-    for name in written if options.colors else []:
-        write_colors(options.out / f"{name}.png", options.out / "colors" / f"{name}.png", segmenter.dataset)
+    if options.colors:  # class ids themselves look black
+        for name in written:
+            label = masks.read_label(options.out / f"{name}.png", len(segmenter.dataset.classes))
+            path = options.out / "colors" / f"{name}.png"
+            with predict.writing(path), files.atomic(path) as file:
+                Image.fromarray(masks.colorize(label, segmenter.dataset)).save(file, format="PNG")
     print(f"{len(written)} label maps in {options.out}, {len(written) / (time.perf_counter() - start):.1f} images/s")
     return 1 if faults else 0
-
-
-def write_colors(label_map: Path, picture: Path, dataset: Dataset) -> None:
-    """Write a label map in the classes' colours: class ids themselves look black."""
-    colors = masks.colorize(masks.read_label(label_map, len(dataset.classes)), dataset)
-    with predict.writing(picture), files.atomic(picture) as file:
-        Image.fromarray(colors).save(file, format="PNG")
 
 
 def score(options: argparse.Namespace) -> int:
@@ -136,11 +129,10 @@ def run_matrices(dataset: Dataset, run: str, split: str) -> np.ndarray:
 
 def run_weights(dataset: str, run: str) -> Path:
     """The export of a run's best epoch; DataError if it has none."""
-    checkpoint.check_run_name(run)
-    folder = env.run_dir(dataset, run)
-    if not (folder / "best.pt").exists():
-        raise DataError(f"{env.shown(folder)} has no best.pt: train it first, or correct --run")
-    return folder / "best.pt"
+    weights = env.run_dir(dataset, run) / "best.pt"
+    if not weights.exists():
+        raise DataError(f"{env.shown(weights.parent)} has no best.pt: train it first, or correct --run")
+    return weights
 
 
 def fetch(options: argparse.Namespace) -> int:
@@ -150,33 +142,29 @@ def fetch(options: argparse.Namespace) -> int:
 
 
 def write_network(options: argparse.Namespace) -> int:
-    """Write a trained network to one file: .pt to load here, .onnx for other runtimes (uint8 photos in, logits out)."""
-    if options.out.suffix not in (".pt", ".onnx"):
-        options.parser.error("--out must end in .pt or .onnx")
+    """Write a trained network as ONNX for other runtimes: uint8 photos in, logits out."""
+    if options.out.suffix != ".onnx":
+        options.parser.error("--out must end in .onnx")
     weights = options.weights
-    if options.run is not None:
+    if options.run:
         weights = run_weights(options.dataset or choice.chosen_dataset(), options.run)
-    if options.out.suffix == ".onnx":
-        predict.to_onnx(predict.load(weights, "cpu", options.flip), options.out)
-    elif options.run and not options.flip:
-        export.read_export(weights)  # a damaged file is named here, not by whoever gets it
-        with predict.writing(options.out):
-            files.write_atomic(options.out, weights.read_bytes())
-    else:
-        options.parser.error("a .pt file takes --run, and no --flip")
+    predict.to_onnx(predict.load(weights, "cpu", options.flip), options.out)
     print(f"network in {options.out}")
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The verbs with their options."""
-    parser = argparse.ArgumentParser(prog="python -m helpers", description="U-Net segmentation without a notebook.")
+    prog = "python -m helpers"
+    parser = argparse.ArgumentParser(prog=prog, description="U-Net segmentation without a notebook.")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], int], example: str) -> argparse.ArgumentParser:
         about = inspect.getdoc(run) or ""
-        verb = verbs.add_parser(name, help=about.splitlines()[0], description=about, formatter_class=FORMAT)
-        verb.epilog = f"example: python -m helpers {example}"
+        verb = verbs.add_parser(
+            name, help=about.splitlines()[0], description=about, epilog=f"example: {prog} {example}"
+        )
+        verb.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps paragraphs
         verb.set_defaults(run_verb=run, parser=verb)
         return verb
 
@@ -217,7 +205,7 @@ def build_parser() -> argparse.ArgumentParser:
     source = verb.add_mutually_exclusive_group()
     source.add_argument("--run", metavar="NAME", help="the best weights of this run")
     source.add_argument("--weights", default=str(predict.PRETRAINED), help="an export: its path or address")
-    verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .pt or .onnx")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .onnx")
     verb.add_argument("--flip", action="store_true", help="average with the mirror image inside the .onnx network")
     add_dataset(verb)
     return parser
