@@ -29,11 +29,10 @@ def prepare(options: argparse.Namespace) -> int:
     The release lies in data/, or where the environment variable RELEASE points; without one, synthetic samples are
     made. The same command once more repairs what is missing.
     """
-    dataset = options.dataset or choice.chosen_dataset()
-    release = restructure.find_release(dataset, SAMPLES[options.scale or choice.default_scale("synthetic")])
+    release = restructure.find_release(options.dataset, SAMPLES[options.scale or choice.default_scale("synthetic")])
     print(release.where)
     scale = options.scale or choice.default_scale(release.source)
-    result = restructure.restructure(dataset, release, scale=scale)
+    result = restructure.restructure(options.dataset, release, scale=scale)
     print(restructure.table(result.findings))
     print(", ".join(f"{count} {split}" for split, count in result.counts.items()))
     return 0
@@ -45,9 +44,8 @@ def train(options: argparse.Namespace) -> int:
     Ctrl-C saves and stops. On several GPUs, or in several processes: torchrun --nproc-per-node 2 -m helpers train ...
     The batch is the whole batch, of which each rank takes its share.
     """
-    dataset = options.dataset or choice.chosen_dataset()
-    scale = options.scale or choice.chosen_scale(dataset)
-    settings = make_settings(dataset, options.recipe, scale, **parse_changes(options.set))
+    scale = options.scale or choice.chosen_scale(options.dataset)
+    settings = make_settings(options.dataset, options.recipe, scale, **parse_changes(options.set))
     with distributed.process_group():
         finished = fit(settings, options.run)
     # torchrun would take any other status for a fault, and start all ranks anew
@@ -103,7 +101,7 @@ def score(options: argparse.Namespace) -> int:
     """Print the scores of a run's best weights on a split, or of a folder of label maps against the true ones."""
     if (options.run is None) == (options.prediction is None):
         options.parser.error("give TRUTH_DIR and PREDICTION_DIR, or --run NAME")
-    dataset = load_dataset(options.dataset or choice.chosen_dataset())
+    dataset = load_dataset(options.dataset)
     if options.run:
         matrices, scored = run_matrices(dataset, options.run, options.split), f"run {options.run}, {options.split}"
     else:
@@ -145,9 +143,7 @@ def write_network(options: argparse.Namespace) -> int:
     """Write a trained network as ONNX for other runtimes: uint8 photos in, logits out."""
     if options.out.suffix != ".onnx":
         options.parser.error("--out must end in .onnx")
-    weights = options.weights
-    if options.run:
-        weights = run_weights(options.dataset or choice.chosen_dataset(), options.run)
+    weights = run_weights(options.dataset, options.run) if options.run else options.weights
     predict.to_onnx(predict.load(weights, "cpu", options.flip), options.out)
     print(f"network in {options.out}")
     return 0
@@ -155,7 +151,7 @@ def write_network(options: argparse.Namespace) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The verbs with their options."""
-    prog = "python -m helpers"
+    prog, chosen = "python -m helpers", choice.chosen_dataset()
     parser = argparse.ArgumentParser(prog=prog, description="U-Net segmentation without a notebook.")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
@@ -169,7 +165,7 @@ def build_parser() -> argparse.ArgumentParser:
         return verb
 
     def add_dataset(verb: argparse.ArgumentParser) -> None:
-        verb.add_argument("--dataset", help="name of a dataset; by default the one that was prepared last")
+        verb.add_argument("--dataset", default=chosen, help=f"by default what was prepared last: {chosen}")
 
     verb = add("prepare", prepare, "prepare --dataset camvid")
     add_dataset(verb)
@@ -213,8 +209,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 1 after an error, 130 after Ctrl-C (argparse exits with 2)."""
-    options = build_parser().parse_args(arguments)
     try:
+        options = build_parser().parse_args(arguments)
         return options.run_verb(options)
     except UNetError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -159,8 +159,8 @@ def predict_files(segmenter: Segmenter, photos: dict[str, Path], out: Path, batc
     return faults
 
 
-def to_onnx(network: Segmenter | Path | str, path: Path | str) -> None:
-    """Write a Segmenter's network, or that of an export by path or address, as ONNX for other runtimes.
+def to_onnx(segmenter: Segmenter, path: Path) -> None:
+    """Write a Segmenter's network as ONNX for other runtimes.
 
     Input "photo" uint8[B,S,T,3]: RGB at the network's input size, any B; the network normalises it, and averages with
     its mirror image if the Segmenter does so. Output "logits" f32[B,C,S,T]: the largest channel is the class id.
@@ -172,7 +172,6 @@ def to_onnx(network: Segmenter | Path | str, path: Path | str) -> None:
         import onnxscript  # noqa: F401  # torch's exporter needs it
     except ImportError as error:
         raise UNetError(f"ONNX cannot be written ({error}): pip install onnx onnxscript") from error
-    segmenter = network if isinstance(network, Segmenter) else load(network, "cpu")
     program = torch.onnx.export(
         copy.deepcopy(segmenter.network).cpu(),  # the same file, whatever device it works on
         (torch.zeros(2, *segmenter.settings.shape, 3, dtype=torch.uint8),),  # 2: a batch of 1 would be taken as fixed
@@ -190,5 +189,5 @@ def to_onnx(network: Segmenter | Path | str, path: Path | str) -> None:
         part.ClearField("metadata_props")  # the exporter's own notes, which name folders of this machine
     metadata = {"classes": dataset.classes, "colors": dataset.colors, "size": segmenter.settings.shape}
     onnx.helper.set_model_props(model, {"dataset": dataset.name} | {k: json.dumps(v) for k, v in metadata.items()})
-    with writing(Path(path)):
-        files.write_atomic(Path(path), model.SerializeToString())
+    with writing(path):
+        files.write_atomic(path, model.SerializeToString())

@@ -176,7 +176,7 @@ def test_a_dataset_from_nothing_to_its_scores_without_a_notebook(tmp_path, capsy
     assert run("score", "--dataset", "camvid", "--run", "y") == 1
     assert "runs/camvid/y has no best.pt: train it first" in capsys.readouterr().err
     assert run("export", "--run", "x", "--out", tmp_path / "x.onnx") == 0
-    predict.to_onnx(best, tmp_path / "same.onnx")
+    predict.to_onnx(predict.load(best, "cpu"), tmp_path / "same.onnx")
     assert (tmp_path / "same.onnx").read_bytes() == (tmp_path / "x.onnx").read_bytes()
 
 
