@@ -56,15 +56,13 @@ class Arrays:
 def pairs(dataset: str, split: str) -> list[tuple[str, Path, Path]]:
     """(id, photo, label) of a split as 01 left it, sorted by id; DataError if 01 has not run or a file is missing."""
     root = env.split_dir(dataset) / split
-    photos = {p.stem: p for kind in ("jpg", "png") for p in sorted((root / "images").glob(f"[!.]*.{kind}"))}
-    labels = {p.stem: p for p in sorted((root / "labels").glob("[!.]*.png"))}
+    photos = {p.stem: p for kind in ("jpg", "png") for p in (root / "images").glob(f"[!.]*.{kind}")}
+    labels = {p.stem: p for p in (root / "labels").glob("[!.]*.png")}
     if not photos:
-        raise DataError(
-            f"{env.shown(root)} holds no photos: run notebook 01 first, or "
-            f"python -m helpers prepare --dataset {dataset}"
-        )
+        remedy = f"run notebook 01 first, or python -m helpers prepare --dataset {dataset}"
+        raise DataError(f"{env.shown(root)} holds no photos: {remedy}")
     manifest = root.parent / "manifest.json"  # 01 writes complete = false into it first, true last
-    if not (manifest.exists() and json.loads(manifest.read_text())["complete"]):
+    if not (manifest.exists() and json.loads(manifest.read_text()).get("complete")):
         raise DataError(f"{env.shown(root.parent)} is half copied: run notebook 01 again, it goes on from there")
     if lone := sorted(photos.keys() ^ labels.keys()):
         raise DataError(f"{env.shown(root)}: {lone[0]} has no photo or no label; run notebook 01 again to repair it")

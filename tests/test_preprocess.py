@@ -99,7 +99,7 @@ def test_no_data_names_the_notebook():
         preprocess.open_arrays("helen", 32)
 
 
-@pytest.mark.parametrize("text", ['{"complete": false}', None])
+@pytest.mark.parametrize("text", ['{"complete": false}', "{}", None])
 def test_a_half_copied_split_is_not_trained_on(text):
     tiny.prepare()
     manifest = env.split_dir("helen") / "manifest.json"
