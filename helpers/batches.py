@@ -1,7 +1,6 @@
 """Arrays -> batches: uint8, on the training's device, in an order from which a stopped run can go on."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -63,19 +62,13 @@ class ResidentSamples(Samples):
 
     def __init__(self, arrays: Arrays, device: torch.device):
         super().__init__(arrays, device)
-        self.images, self.labels = upload(arrays.images, device), upload(arrays.labels, device)
+        # np.array, since torch warns of a file that is mapped for reading only
+        self.images = torch.from_numpy(np.array(arrays.images)).to(device)
+        self.labels = torch.from_numpy(np.array(arrays.labels)).to(device)
 
     def rows(self, numbers: np.ndarray) -> tuple[Tensor, Tensor]:
         where = to_device(torch.from_numpy(numbers), self.device)
         return self.images[where], self.labels[where]
-
-
-def upload(part: np.ndarray, device: torch.device) -> Tensor:
-    """uint8[N,...], perhaps mapped from a file -> the same on the device, a thousand rows at a time."""
-    there = torch.empty(part.shape, dtype=torch.uint8, device=device)
-    for first in range(0, len(part), 1000):
-        there[first : first + 1000].copy_(torch.from_numpy(np.array(part[first : first + 1000])))
-    return there
 
 
 def fits(arrays: Arrays, device: torch.device) -> bool:
@@ -84,11 +77,6 @@ def fits(arrays: Arrays, device: torch.device) -> bool:
         return False
     free, _ = torch.cuda.mem_get_info(device)
     return arrays.images.nbytes + arrays.labels.nbytes <= free / RESIDENT_SHARE
-
-
-def unchanged(batch: Any) -> Any:
-    """What Samples returns is a whole batch already."""
-    return batch
 
 
 class Feed:
@@ -109,7 +97,8 @@ class Feed:
             self.samples = kind(self.arrays, self.device)
         sampler = BatchSampler(len(self.arrays), self.batch, seed, epoch, seen)
         own = torch.Generator()  # DataLoader draws from it; without one it would draw from the reader's
-        return DataLoader(self.samples, sampler=sampler, batch_size=None, collate_fn=unchanged, generator=own)
+        # batch_size None: what Samples returns is a whole batch, which collate_fn leaves as it is
+        return DataLoader(self.samples, None, sampler=sampler, collate_fn=lambda batch: batch, generator=own)
 
     def leave_device(self) -> None:
         """From now on batch by batch: the device has no memory to spare."""

@@ -19,9 +19,7 @@ from .core.registry import load_dataset
 from .settings import SAMPLES, SCALES, Settings, make_settings
 from .sources import download, restructure
 from .trainer import Trainer
-from .training import checkpoint, export
 
-FORMAT = argparse.RawDescriptionHelpFormatter  # keeps paragraphs
 INTERRUPTED = 130  # the exit status that a shell gives to what Ctrl-C ended
 
 
@@ -31,11 +29,10 @@ def prepare(options: argparse.Namespace) -> int:
     The release lies in data/, or where the environment variable RELEASE points; without one, synthetic samples are
     made. The same command once more repairs what is missing.
     """
-    dataset = options.dataset or choice.chosen_dataset()
-    release = restructure.find_release(dataset, SAMPLES[options.scale or choice.default_scale("synthetic")])
+    release = restructure.find_release(options.dataset, SAMPLES[options.scale or choice.default_scale("synthetic")])
     print(release.where)
     scale = options.scale or choice.default_scale(release.source)
-    result = restructure.restructure(dataset, release, scale=scale)
+    result = restructure.restructure(options.dataset, release, scale=scale)
     print(restructure.table(result.findings))
     print(", ".join(f"{count} {split}" for split, count in result.counts.items()))
     return 0
@@ -47,9 +44,8 @@ def train(options: argparse.Namespace) -> int:
     Ctrl-C saves and stops. On several GPUs, or in several processes: torchrun --nproc-per-node 2 -m helpers train ...
     The batch is the whole batch, of which each rank takes its share.
     """
-    dataset = options.dataset or choice.chosen_dataset()
-    scale = options.scale or choice.chosen_scale(dataset)
-    settings = make_settings(dataset, options.recipe, scale, **parse_changes(options.set))
+    scale = options.scale or choice.chosen_scale(options.dataset)
+    settings = make_settings(options.dataset, options.recipe, scale, **parse_changes(options.set))
     with distributed.process_group():
         finished = fit(settings, options.run)
     # torchrun would take any other status for a fault, and start all ranks anew
@@ -86,31 +82,26 @@ def predict_photos(options: argparse.Namespace) -> int:
     A photo that cannot be read is named and left out, and the exit status is 1.
     """
     photos = photo_files.name_photos(options.photos, options.out, options.recursive)
-    if options.colors and any(name.startswith("colors/") for name in photos):
-        raise DataError("a folder of photos is called colors, like the one that --colors writes: rename it")
     segmenter, start = predict.load(options.weights, flip=options.flip), time.perf_counter()
     faults = predict.predict_files(segmenter, photos, options.out)
     for fault in faults.values():
         print(f"left out: {fault}", file=sys.stderr)
     written = [name for name in photos if name not in faults]
-    for name in written if options.colors else []:
-        write_colors(options.out / f"{name}.png", options.out / "colors" / f"{name}.png", segmenter.dataset)
+    if options.colors:  # class ids themselves look black
+        for name in written:
+            label = masks.read_label(options.out / f"{name}.png", len(segmenter.dataset.classes))
+            path = options.out / "colors" / f"{name}.png"
+            with predict.writing(path), files.atomic(path) as file:
+                Image.fromarray(masks.colorize(label, segmenter.dataset)).save(file, format="PNG")
     print(f"{len(written)} label maps in {options.out}, {len(written) / (time.perf_counter() - start):.1f} images/s")
     return 1 if faults else 0
-
-
-def write_colors(label_map: Path, picture: Path, dataset: Dataset) -> None:
-    """Write a label map in the classes' colours: class ids themselves look black."""
-    colors = masks.colorize(masks.read_label(label_map, len(dataset.classes)), dataset)
-    with predict.writing(picture), files.atomic(picture) as file:
-        Image.fromarray(colors).save(file, format="PNG")
 
 
 def score(options: argparse.Namespace) -> int:
     """Print the scores of a run's best weights on a split, or of a folder of label maps against the true ones."""
     if (options.run is None) == (options.prediction is None):
         options.parser.error("give TRUTH_DIR and PREDICTION_DIR, or --run NAME")
-    dataset = load_dataset(options.dataset or choice.chosen_dataset())
+    dataset = load_dataset(options.dataset)
     if options.run:
         matrices, scored = run_matrices(dataset, options.run, options.split), f"run {options.run}, {options.split}"
     else:
@@ -136,11 +127,10 @@ def run_matrices(dataset: Dataset, run: str, split: str) -> np.ndarray:
 
 def run_weights(dataset: str, run: str) -> Path:
     """The export of a run's best epoch; DataError if it has none."""
-    checkpoint.check_run_name(run)
-    folder = env.run_dir(dataset, run)
-    if not (folder / "best.pt").exists():
-        raise DataError(f"{env.shown(folder)} has no best.pt: train it first, or correct --run")
-    return folder / "best.pt"
+    weights = env.run_dir(dataset, run) / "best.pt"
+    if not weights.exists():
+        raise DataError(f"{env.shown(weights.parent)} has no best.pt: train it first, or correct --run")
+    return weights
 
 
 def fetch(options: argparse.Namespace) -> int:
@@ -150,38 +140,32 @@ def fetch(options: argparse.Namespace) -> int:
 
 
 def write_network(options: argparse.Namespace) -> int:
-    """Write a trained network to one file: .pt to load here, .onnx for other runtimes (uint8 photos in, logits out)."""
-    if options.out.suffix not in (".pt", ".onnx"):
-        options.parser.error("--out must end in .pt or .onnx")
-    weights = options.weights
-    if options.run is not None:
-        weights = run_weights(options.dataset or choice.chosen_dataset(), options.run)
-    if options.out.suffix == ".onnx":
-        predict.to_onnx(predict.load(weights, "cpu", options.flip), options.out)
-    elif options.run and not options.flip:
-        export.read_export(weights)  # a damaged file is named here, not by whoever gets it
-        with predict.writing(options.out):
-            files.write_atomic(options.out, weights.read_bytes())
-    else:
-        options.parser.error("a .pt file takes --run, and no --flip")
+    """Write a trained network as ONNX for other runtimes: uint8 photos in, logits out."""
+    if options.out.suffix != ".onnx":
+        options.parser.error("--out must end in .onnx")
+    weights = run_weights(options.dataset, options.run) if options.run else options.weights
+    predict.to_onnx(predict.load(weights, "cpu", options.flip), options.out)
     print(f"network in {options.out}")
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The verbs with their options."""
-    parser = argparse.ArgumentParser(prog="python -m helpers", description="U-Net segmentation without a notebook.")
+    prog, chosen = "python -m helpers", choice.chosen_dataset()
+    parser = argparse.ArgumentParser(prog=prog, description="U-Net segmentation without a notebook.")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], int], example: str) -> argparse.ArgumentParser:
         about = inspect.getdoc(run) or ""
-        verb = verbs.add_parser(name, help=about.splitlines()[0], description=about, formatter_class=FORMAT)
-        verb.epilog = f"example: python -m helpers {example}"
+        verb = verbs.add_parser(
+            name, help=about.splitlines()[0], description=about, epilog=f"example: {prog} {example}"
+        )
+        verb.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps paragraphs
         verb.set_defaults(run_verb=run, parser=verb)
         return verb
 
     def add_dataset(verb: argparse.ArgumentParser) -> None:
-        verb.add_argument("--dataset", help="name of a dataset; by default the one that was prepared last")
+        verb.add_argument("--dataset", default=chosen, help=f"by default what was prepared last: {chosen}")
 
     verb = add("prepare", prepare, "prepare --dataset camvid")
     add_dataset(verb)
@@ -217,7 +201,7 @@ def build_parser() -> argparse.ArgumentParser:
     source = verb.add_mutually_exclusive_group()
     source.add_argument("--run", metavar="NAME", help="the best weights of this run")
     source.add_argument("--weights", default=str(predict.PRETRAINED), help="an export: its path or address")
-    verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .pt or .onnx")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .onnx")
     verb.add_argument("--flip", action="store_true", help="average with the mirror image inside the .onnx network")
     add_dataset(verb)
     return parser
@@ -225,8 +209,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 1 after an error, 130 after Ctrl-C (argparse exits with 2)."""
-    options = build_parser().parse_args(arguments)
     try:
+        options = build_parser().parse_args(arguments)
         return options.run_verb(options)
     except UNetError as error:
         print(f"error: {error}", file=sys.stderr)

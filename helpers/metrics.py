@@ -105,18 +105,14 @@ def folder_matrices(
 
     With `names` (stems) only those files are read, and others may lie beside them.
     """
-    folders = (Path(truth_dir), Path(prediction_dir))
-    for folder in folders:
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder: give one of label PNGs")
-    truth, predicted = ({path.stem for path in folder.glob("*.png")} for folder in folders)
+    truth, predicted = ({path.stem for path in folder.glob("*.png")} for folder in (truth_dir, prediction_dir))
     if names is None and (unpaired := sorted(truth ^ predicted)):
-        where = f"in only one of {folders[0].name} and {folders[1].name} ({len(unpaired)} such files)"
+        where = f"in only one of {truth_dir.name} and {prediction_dir.name} ({len(unpaired)} such files)"
         raise DataError(f"{unpaired[0]}.png is {where}: give two folders with the same names")
     names = names or sorted(truth)
     if not names:
-        raise DataError(f"{folders[0]} holds no label PNGs: give a folder of them")
-    pairs = [(folders[0] / f"{name}.png", folders[1] / f"{name}.png") for name in names]
+        raise DataError(f"{truth_dir} holds no label PNGs: give a folder of them")
+    pairs = [(truth_dir / f"{name}.png", prediction_dir / f"{name}.png") for name in names]
     return names, np.stack([file_matrix(*pair, dataset) for pair in pairs])
 
 

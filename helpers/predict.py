@@ -4,7 +4,7 @@ import contextlib
 import copy
 import json
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -77,26 +77,20 @@ class Segmenter:
 
 
 def enlarge(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Logits f32[C,S,T] -> uint8[H,W]: bilinear on the logits, then arg max; labels are never interpolated."""
-    scale = min(1.0, LARGEST_SIDE / max(size))
-    work = [max(1, round(side * scale)) for side in size]
-    label = arg_max_enlarged(logits, work)
-    if tuple(work) != tuple(size):
-        label = F.interpolate(label[None, None].float(), size, mode="nearest-exact")[0, 0].to(torch.uint8)
-    return label.numpy()
-
-
-def arg_max_enlarged(logits: Tensor, size: list[int]) -> Tensor:
-    """Logits f32[C,S,T], enlarged bilinearly -> their arg max uint8[H,W].
+    """Logits f32[C,S,T] -> uint8[H,W]: bilinear on the logits, then arg max; labels are never interpolated.
 
     One channel at a time: a C-th of the memory, and about three times faster, since it stays in the cache.
     """
-    label, best = torch.zeros(size, dtype=torch.uint8), torch.full(size, -torch.inf)
+    scale = min(1.0, LARGEST_SIDE / max(size))
+    work = [max(1, round(side * scale)) for side in size]
+    label, best = torch.zeros(work, dtype=torch.uint8), torch.full(work, -torch.inf)
     for i, channel in enumerate(logits):
-        value = F.interpolate(channel[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+        value = F.interpolate(channel[None, None], work, mode="bilinear", align_corners=False)[0, 0]
         label.masked_fill_(value > best, i)
         best = torch.maximum(best, value)
-    return label
+    if tuple(work) != tuple(size):
+        label = F.interpolate(label[None, None].float(), size, mode="nearest-exact")[0, 0].to(torch.uint8)
+    return label.numpy()
 
 
 def load(where: Path | str, device: torch.device | str | None = None, flip: bool = False) -> Segmenter:
@@ -127,77 +121,60 @@ def writing(path: Path) -> Iterator[None]:
         raise DataError(f"{fault}; make room, or give another place, and try again") from error
 
 
-def write_label_map(path: Path, logits: Tensor, size: tuple[int, int]) -> None:
-    """Logits f32[C,S,T] -> a label map of `size` in a file; DataError if it cannot be written."""
-    with writing(path):
-        masks.write_label(path, enlarge(logits, size))
-
-
 def predict_files(segmenter: Segmenter, photos: dict[str, Path], out: Path, batch: int = 8) -> dict[str, str]:
     """Photos by name -> out/<name>.png, a label map each at the photo's own size; returns name -> fault of the bad.
 
     While the network works on one batch, the next is decoded and the one before is enlarged and written; no more are
     in memory, however many photos there are. DataError if a label map cannot be written: those before it are whole.
     """
-    names, faults = list(photos), {}
-    writes: list[Future[None]] = []
+
+    def read(name: str) -> np.ndarray | DataError:
+        try:
+            return files.read_photo(photos[name])
+        except DataError as error:
+            return error
+
+    def write(name: str, logits: Tensor, size: tuple[int, int]) -> None:
+        with writing(out / f"{name}.png"):
+            masks.write_label(out / f"{name}.png", enlarge(logits, size))
+
+    names = list(photos)
+    batches = [names[first : first + batch] for first in range(0, len(names), batch)]
+    faults: dict[str, str] = {}
+    written: Iterator[None] = iter(())
     with ThreadPoolExecutor(hardware.cores()) as pool, tqdm(total=len(names), desc="predict") as bar:
-
-        def start_reading(first: int) -> dict[str, Future[np.ndarray]]:
-            return {name: pool.submit(files.read_photo, photos[name]) for name in names[first : first + batch]}
-
-        reads = start_reading(0)
-        for first in range(0, len(names), batch):
-            good = {}
-            for name, read in reads.items():
-                if isinstance(fault := read.exception(), DataError):
-                    faults[name] = str(fault)
-                    bar.update()
-                else:
-                    good[name] = read.result()
-            reads = start_reading(first + batch)
+        decoded = pool.map(read, names[:batch])  # begins now; the results are waited for where they are taken
+        for this, following in zip(batches, [*batches[1:], []]):
+            found = dict(zip(this, decoded))
+            good = {name: photo for name, photo in found.items() if isinstance(photo, np.ndarray)}
+            faults |= {name: str(fault) for name, fault in found.items() if name not in good}
+            decoded = pool.map(read, following)
             logits = segmenter.logits(list(good.values())).cpu() if good else torch.empty(0)
-            finish(writes, bar)
-            writes = [
-                pool.submit(write_label_map, out / f"{name}.png", one, photo.shape[:2])
-                for one, (name, photo) in zip(logits, good.items())
-            ]
-        finish(writes, bar)
+            for _ in written:  # of the batch before; raises what its writing raised
+                bar.update()
+            written = pool.map(write, good, logits, [photo.shape[:2] for photo in good.values()])
+            bar.update(len(this) - len(good))
+        for _ in written:
+            bar.update()
     return faults
 
 
-def finish(writes: list[Future[None]], bar: tqdm) -> None:
-    """Wait until label maps are written, and count them; raises what their writing raised."""
-    for write in writes:
-        write.result()
-        bar.update()
-
-
-def to_onnx(network: Segmenter | Path | str, path: Path | str) -> None:
-    """Write a Segmenter's network, or that of an export by path or address, as ONNX for other runtimes.
+def to_onnx(segmenter: Segmenter, path: Path) -> None:
+    """Write a Segmenter's network as ONNX for other runtimes.
 
     Input "photo" uint8[B,S,T,3]: RGB at the network's input size, any B; the network normalises it, and averages with
     its mirror image if the Segmenter does so. Output "logits" f32[B,C,S,T]: the largest channel is the class id.
     Metadata: dataset; classes, colors and size (rows, columns) as JSON. UNetError if a package is missing or the file
     cannot be written; an older file at `path` then stays.
     """
-    data = onnx_bytes(network if isinstance(network, Segmenter) else load(network, "cpu"))
-    with writing(Path(path)):
-        files.write_atomic(Path(path), data)
-
-
-def onnx_bytes(segmenter: Segmenter) -> bytes:
-    """The content of to_onnx's file."""
     try:
         import onnx
         import onnxscript  # noqa: F401  # torch's exporter needs it
     except ImportError as error:
         raise UNetError(f"ONNX cannot be written ({error}): pip install onnx onnxscript") from error
-    network = copy.deepcopy(segmenter.network).cpu()  # the same file, whatever device it works on
-    example = torch.zeros(2, *segmenter.settings.shape, 3, dtype=torch.uint8)  # 2: a batch of 1 would be taken as fixed
     program = torch.onnx.export(
-        network,
-        (example,),
+        copy.deepcopy(segmenter.network).cpu(),  # the same file, whatever device it works on
+        (torch.zeros(2, *segmenter.settings.shape, 3, dtype=torch.uint8),),  # 2: a batch of 1 would be taken as fixed
         dynamo=True,
         opset_version=OPSET,
         verbose=False,
@@ -212,4 +189,5 @@ def onnx_bytes(segmenter: Segmenter) -> bytes:
         part.ClearField("metadata_props")  # the exporter's own notes, which name folders of this machine
     metadata = {"classes": dataset.classes, "colors": dataset.colors, "size": segmenter.settings.shape}
     onnx.helper.set_model_props(model, {"dataset": dataset.name} | {k: json.dumps(v) for k, v in metadata.items()})
-    return model.SerializeToString()
+    with writing(path):
+        files.write_atomic(path, model.SerializeToString())

@@ -1,6 +1,5 @@
 """Photos and labels, resized once and kept as uint8 arrays on disk, memory-mapped."""
 
-import functools
 import hashlib
 import json
 import os
@@ -22,7 +21,6 @@ from .core.masks import read_label
 from .core.registry import load_dataset
 
 FORMAT = 1  # raised when the arrays' content changes for the same files, so that old ones are built anew
-
 
 Size = int | tuple[int, int]  # of a square, or rows and columns
 
@@ -58,26 +56,17 @@ class Arrays:
 def pairs(dataset: str, split: str) -> list[tuple[str, Path, Path]]:
     """(id, photo, label) of a split as 01 left it, sorted by id; DataError if 01 has not run or a file is missing."""
     root = env.split_dir(dataset) / split
-    photos = {p.stem: p for kind in ("jpg", "png") for p in sorted((root / "images").glob(f"[!.]*.{kind}"))}
-    labels = {p.stem: p for p in sorted((root / "labels").glob("[!.]*.png"))}
+    photos = {p.stem: p for kind in ("jpg", "png") for p in (root / "images").glob(f"[!.]*.{kind}")}
+    labels = {p.stem: p for p in (root / "labels").glob("[!.]*.png")}
     if not photos:
-        raise DataError(
-            f"{env.shown(root)} holds no photos: run notebook 01 first, or "
-            f"python -m helpers prepare --dataset {dataset}"
-        )
-    if not is_whole(root.parent):
+        remedy = f"run notebook 01 first, or python -m helpers prepare --dataset {dataset}"
+        raise DataError(f"{env.shown(root)} holds no photos: {remedy}")
+    manifest = root.parent / "manifest.json"  # 01 writes complete = false into it first, true last
+    if not (manifest.exists() and json.loads(manifest.read_text()).get("complete")):
         raise DataError(f"{env.shown(root.parent)} is half copied: run notebook 01 again, it goes on from there")
     if lone := sorted(photos.keys() ^ labels.keys()):
         raise DataError(f"{env.shown(root)}: {lone[0]} has no photo or no label; run notebook 01 again to repair it")
     return [(i, photos[i], labels[i]) for i in sorted(photos)]
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether 01 came to its end: it writes its manifest with complete = false first, with true last."""
-    try:
-        return json.loads((folder / "manifest.json").read_text())["complete"] is True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def fingerprint(samples: list[tuple[str, Path, Path]], size: Size) -> str:
@@ -86,64 +75,50 @@ def fingerprint(samples: list[tuple[str, Path, Path]], size: Size) -> str:
     return hashlib.sha256(json.dumps([FORMAT, sides(size), stats]).encode()).hexdigest()[:16]
 
 
-def checksum(array: np.ndarray) -> int:
-    """CRC-32 of an array's bytes, a piece at a time."""
-    crc = 0
-    for part in array:
-        crc = zlib.crc32(np.ascontiguousarray(part).data, crc)
-    return crc
-
-
-def convert(paths: tuple[str, Path, Path], size: Size, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Decode and resize one sample -> uint8[S,T,3], uint8[S,T]."""
-    _, photo, label = paths
-    return resize_photo(read_photo(photo), size), resize_label(read_label(label, classes), size)
+def about(samples: list[tuple[str, Path, Path]], size: Size, images: np.ndarray, labels: np.ndarray) -> dict:
+    """What about.json holds: the ids, the fingerprint of the files, the CRC-32 of the arrays' bytes."""
+    checksums = {"images": zlib.crc32(images.data), "labels": zlib.crc32(labels.data)}
+    return {"ids": [i for i, *_ in samples], "fingerprint": fingerprint(samples, size)} | checksums
 
 
 def build(dataset: str, split: str, size: Size) -> None:
     """Write one split's arrays beside their final place, then rename the folder: never half there."""
-    samples = pairs(dataset, split)
     target = env.array_dir(dataset, sides(size)) / split
     work = target.with_name(f"{split}.{os.getpid()}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        write_arrays(work, samples, size, len(load_dataset(dataset).classes), split)
+        write_arrays(work, pairs(dataset, split), size, len(load_dataset(dataset).classes), split)
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)
     except OSError as error:  # Windows does not replace what another notebook has open
-        raise DataError(
-            f"{env.shown(target)} cannot be replaced ({error.strerror}): restart the kernels of the other notebooks, "
-            "see that the disk has room, and run this again"
-        ) from error
+        fault = f"{env.shown(target)} cannot be replaced ({error.strerror})"
+        raise DataError(f"{fault}: restart the kernels of the other notebooks, see that the disk has room") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def write_arrays(folder: Path, samples: list, size: Size, classes: int, title: str) -> None:
     """images.npy, labels.npy and, last, about.json (ids, fingerprint, checksums); all cores, rows written in order."""
+
+    def convert(paths: tuple[str, Path, Path]) -> tuple[np.ndarray, np.ndarray]:
+        _, photo, label = paths
+        return resize_photo(read_photo(photo), size), resize_label(read_label(label, classes), size)
+
     shape = (len(samples), *sides(size))
-    create = functools.partial(np.lib.format.open_memmap, mode="w+", dtype=np.uint8)
-    images, labels = create(folder / "images.npy", shape=(*shape, 3)), create(folder / "labels.npy", shape=shape)
-    work = functools.partial(convert, size=size, classes=classes)
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
+    labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, shape)
     with ThreadPoolExecutor(hardware.cores()) as pool:  # PIL lets go of the GIL while it decodes and resizes
-        for row, (image, label) in enumerate(tqdm(pool.map(work, samples), title, len(samples))):
+        for row, (image, label) in enumerate(tqdm(pool.map(convert, samples), title, len(samples))):
             images[row], labels[row] = image, label
     images.flush()
     labels.flush()
     files.write_atomic(folder / "about.json", json.dumps(about(samples, size, images, labels)).encode())
 
 
-def about(samples: list, size: Size, images: np.ndarray, labels: np.ndarray) -> dict:
-    """What about.json holds: the ids, the fingerprint of the files, the checksums of the arrays."""
-    sums = {"images": checksum(images), "labels": checksum(labels)}
-    return {"ids": [i for i, *_ in samples], "fingerprint": fingerprint(samples, size)} | sums
-
-
 def read_arrays(dataset: str, split: str, size: Size) -> Arrays | None:
     """Open one split's arrays; None if they are not there, damaged, or built from other files than 01's."""
-    folder = env.array_dir(dataset, sides(size)) / split
-    samples = pairs(dataset, split)
+    folder, samples = env.array_dir(dataset, sides(size)) / split, pairs(dataset, split)
     try:
         written = json.loads((folder / "about.json").read_text())
         images, labels = (np.load(folder / f"{n}.npy", mmap_mode="r") for n in ("images", "labels"))
@@ -162,12 +137,7 @@ def open_arrays(dataset: str, size: Size) -> dict[str, Arrays]:
         if arrays is None:
             build(dataset, split, size)
             arrays = read_arrays(dataset, split, size)
-        if arrays is None:
-            folder = env.shown(env.array_dir(dataset, sides(size)))
-            raise DataError(
-                f"{folder}: arrays differ from what was just written; check the disk, delete the folder and run "
-                "notebook 02 again"
-            )
+        assert arrays is not None, f"{dataset}, {split}: a file was changed, or the disk damaged, during the build"
         opened[split] = arrays
     return opened
 

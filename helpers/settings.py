@@ -51,24 +51,20 @@ class Settings:
             if hasattr(value, "item"):  # numpy's and torch's numbers, which a checkpoint must not hold
                 object.__setattr__(self, name, value.item())
         smallest = 2**self.depth
-        least = dict(size=smallest, width=1, depth=1, batch=1, epochs=1, seed=0, patience=0, columns=0, clip=0)
-        for name, bound in least.items():
+        least = dict(width=1, depth=1, size=smallest, columns=smallest if self.columns else 0, batch=1, epochs=1)
+        for name, bound in (least | dict(clip=0, patience=0, seed=0)).items():
             if not getattr(self, name) >= bound:  # so that NaN is refused, too
                 raise UNetError(f"settings: {name} is {getattr(self, name)}, it must be at least {bound}")
-        if 0 < self.columns < smallest:
-            raise UNetError(f"settings: columns is {self.columns}, it must be 0 or at least {smallest}")
-        if not 0 <= self.augment <= 2:
-            raise UNetError(f"settings: augment is {self.augment}, it must be from 0 (none) to 2 (twice as strong)")
         for name in ("half_size_fraction", "ema_decay", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise UNetError(f"settings: {name} is {getattr(self, name)}, it must be in [0, 1)")
-        if (
-            self.half_size_fraction and min(self.shape) < 4 * smallest
-        ):  # half of it must leave 2 x 2 pixels, for the norm
-            fault = f"half of {min(self.shape)} pixels is too small for depth {self.depth}"
-            raise UNetError(f"settings: {fault}: half_size_fraction=0")
+        if not 0 <= self.augment <= 2:
+            raise UNetError(f"settings: augment is {self.augment}, it must be from 0 (none) to 2 (twice as strong)")
         if not (self.lr > 0 and self.std > 0):
             raise UNetError("settings: lr and std must be above 0")
+        if self.half_size_fraction and min(self.shape) < 4 * smallest:  # half of it must leave the norm 2 x 2 pixels
+            fault = f"half of {min(self.shape)} pixels is too small for depth {self.depth}"
+            raise UNetError(f"settings: {fault}: half_size_fraction=0")
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -139,28 +139,22 @@ def build(settings: Any, classes: int) -> UNet:
 
 
 def unpadded_side(side: int, depth: int = 4) -> int:
-    """Input side of an unpadded network -> output side; 0 where an odd side would be halved or nothing is left."""
-    for _ in range(depth):
-        side -= 4  # two 3x3 convolutions
-        if side % 2:
-            return 0
-        side //= 2
-    side -= 4
-    for _ in range(depth):
-        side = 2 * side - 4
-    return max(side, 0)
+    """Input side of an unpadded network -> output side; 0 where an odd side would be halved or nothing is left.
+
+    Two 3x3 convolutions take 4 away, on every level. With n = 2**depth the lowest level ends with (side + 4) / n - 8,
+    and the way up turns m into n m - 4 (n - 1).
+    """
+    n = 2**depth
+    return max(0, side + 8 - 12 * n) if (side + 4) % n == 0 else 0
 
 
 def check_unpadded(rows: int, columns: int, depth: int) -> None:
-    """UNetError if an unpadded network cannot take that size: which side does not fit, and the nearest that do."""
-    faults = []
-    for name, side in (("H", rows), ("W", columns)):
-        if not unpadded_side(side, depth):
-            below = [str(s) for s in range(side - 1, 0, -1) if unpadded_side(s, depth)][:1]
-            above = next(str(s) for s in itertools.count(side + 1) if unpadded_side(s, depth))
-            faults.append(f"{name} {side} does not fit, take {' or '.join([*below, above])}")
-    if faults:
-        raise UNetError(f"UNet without padding, depth {depth}: {'; '.join(faults)} (each pooling halves an even size)")
+    """UNetError if an unpadded network cannot take that size; it names some that fit."""
+    if not (unpadded_side(rows, depth) and unpadded_side(columns, depth)):
+        n = 2**depth
+        fitting = ", ".join(str(k * n - 4) for k in range(12, 16))
+        fault = f"{rows} x {columns} does not fit a UNet of depth {depth} without padding"
+        raise UNetError(f"{fault}: give sides of k * {n} - 4 pixels ({fitting}, ...)")
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -49,9 +49,8 @@ def is_viewer_left(label):
     columns = np.arange(label.shape[1])
     for left, right in HELEN.flip_pairs:
         if (label == left).any() and (label == right).any():
-            yield (columns * (label == left)).sum() / (label == left).sum() < (columns * (label == right)).sum() / (
-                label == right
-            ).sum()
+            middle = [(columns * (label == i)).sum() / (label == i).sum() for i in (left, right)]
+            yield middle[0] < middle[1]
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -64,15 +63,6 @@ def test_left_is_left_in_a_mirrored_real_face(real_data, number):
     assert not all(is_viewer_left(label[:, ::-1]))  # without the swap it would be wrong
     counts, after = np.bincount(label.ravel(), minlength=11), np.bincount(swapped.numpy().ravel(), minlength=11)
     assert after.tolist() == counts[[0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10]].tolist()
-
-
-def test_the_identity_moves_nothing():
-    images, labels = batch()
-    x = augment.to_float(images, 0, 1)
-    theta = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]]).repeat(4, 1, 1)
-    moved, kept = augment.warp(x, labels, theta)
-    assert (kept == labels).all()
-    torch.testing.assert_close(moved, x, atol=1e-4, rtol=0)
 
 
 def test_image_and_label_land_on_the_same_pixels():
@@ -121,26 +111,8 @@ def test_a_sample_is_changed_alike_in_any_batch():
     x, y = change(images, labels, np.array([7, 8, 9, 10]), epoch=2)
     one_x, one_y = change(images[2:3], labels[2:3], np.array([9]), epoch=2)
     torch.testing.assert_close(one_x[0], x[2])
-    assert (one_y[0] == y[2]).all()
+    assert (one_y[0] == y[2]).all() and set(y.unique().tolist()) <= {*range(11), 255}
     assert not torch.equal(change(images, labels, np.array([7, 8, 9, 10]), epoch=3)[0], x)
-
-
-def test_augment_gives_what_the_network_takes():
-    x, y = augment.Augment(HELEN.flip_pairs, 0.5, 0.25, seed=0)(*batch(8), np.arange(8), epoch=0)
-    assert x.shape == (8, 3, 32, 32) and x.dtype == torch.float32 and y.dtype == torch.int64
-    assert -2 <= x.min() and x.max() <= 2
-    assert set(y.unique().tolist()) <= {*range(11), 255}
-
-
-def test_about_half_of_the_samples_are_mirrored():
-    labels = torch.zeros(200, 16, 16, dtype=torch.uint8)
-    labels[:, :, :8] = 2  # left brow in the left half
-    _, y = augment.Augment(HELEN.flip_pairs, 0, 1, 0)(
-        torch.zeros(200, 16, 16, 3, dtype=torch.uint8), labels, np.arange(200), 0
-    )
-    right_brow = (y == 3).flatten(1).any(1)
-    assert not ((y == 2).flatten(1).any(1) & right_brow).any()
-    assert 0.35 < right_brow.float().mean() < 0.65
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

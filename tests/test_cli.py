@@ -4,18 +4,17 @@ import errno
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 import tiny
 from PIL import Image
 
-from helpers import catalog, cli, predict, trainer
+from helpers import cli, predict
 from helpers.core import env, files, masks
 from helpers.core.errors import UNetError
 from helpers.sources import download, restructure
-
-VERBS = ("prepare", "train", "predict", "score", "download", "export")
 
 
 def run(*arguments):
@@ -27,19 +26,14 @@ def set_options(**settings):
     return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", ("prepare", "train", "predict", "score", "download", "export"))
 def test_every_verb_explains_itself_with_an_example(verb, capsys):
     with pytest.raises(SystemExit, match="0"):
         run(verb, "-h")
-    shown = capsys.readouterr().out
-    assert f"usage: python -m helpers {verb}" in shown and f"example: python -m helpers {verb}" in shown
+    assert f"example: python -m helpers {verb}" in capsys.readouterr().out
 
 
 def test_the_module_is_the_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "helpers", "-h"], cwd=env.REPO, capture_output=True, text=True, check=True
-    )
-    assert all(f"\n    {verb} " in done.stdout for verb in VERBS)
     wrong = subprocess.run([sys.executable, "-m", "helpers"], cwd=env.REPO, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2 and "VERB" in wrong.stderr
 
@@ -48,13 +42,8 @@ def test_the_module_is_the_command():
 
 
 def test_changes_take_their_field_s_type():
-    assert cli.parse_changes(["lr=5e-4", "epochs=3", "augment=0.5", "loss=dice", "compile=True"]) == {
-        "lr": 5e-4,
-        "epochs": 3,
-        "augment": 0.5,
-        "loss": "dice",
-        "compile": True,
-    }
+    changes = cli.parse_changes(["lr=5e-4", "epochs=3", "loss=dice", "compile=True"])
+    assert changes == dict(lr=5e-4, epochs=3, loss="dice", compile=True)
 
 
 @pytest.mark.parametrize("pair", ["lr", "speed=3", "epochs=many", "compile=perhaps", "lr="])
@@ -72,45 +61,20 @@ def test_train_works_on_what_was_prepared(capsys):
     assert "error: settings: epochs" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "/tmp/x", "a\\b", "c:x", "..", "."])
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "c:x", ".."])
 def test_a_run_is_a_name_and_no_path(name, capsys):
     """Nothing is written outside of runs/<dataset>/<run>."""
     tiny.prepare()
     assert run("train", "--scale", "smoke", "--run", name) == 1
     assert "give it a plain name" in capsys.readouterr().err
-    assert env.run_dir("helen", "v1.2").name == "v1.2"
 
 
-def test_training_ends_when_nothing_gets_better(monkeypatch, capsys):
-    """Patience 2: best at epoch 2, so it ends at 4; that is no interruption."""
+@pytest.mark.parametrize(("world", "early", "status"), [("1", False, 130), ("2", False, 0), ("1", True, 0)])
+def test_an_interrupted_training_exits_with_130_but_not_under_torchrun(monkeypatch, world, early, status):
+    """torchrun takes any status but 0 for a fault, and would start all ranks anew. Patience is no interruption."""
     tiny.prepare()
-    scores = iter([0.1, 0.5, 0.4, 0.3, 0.9])
-    names = (*catalog.HELEN.rows, "mean_iou", "accuracy")
-    monkeypatch.setattr(trainer.Trainer, "validate", lambda self, network=None: dict.fromkeys(names, next(scores)))
-    arguments = ["train", "--scale", "smoke", "--run", "x"]
-    arguments += set_options(size=32, width=2, depth=2, epochs=9, patience=2)
-    assert run(*arguments) == 0
-    assert "no better epoch than 2 for 2 epochs: stopped at 4" in capsys.readouterr().out
-    assert run(*arguments) == 0  # nor does it go on when it is asked again
-
-
-class Stopped:
-    """A Trainer that was interrupted."""
-
-    epoch, ended_early = 0, False
-
-    def __init__(self, *arguments):
-        pass
-
-    def fit(self, epochs):
-        pass
-
-
-@pytest.mark.parametrize(("world", "status"), [("1", 130), ("2", 0)])
-def test_an_interrupted_training_exits_with_130_but_not_under_torchrun(monkeypatch, world, status):
-    """torchrun takes any status but 0 for a fault, and would start all ranks anew."""
-    tiny.prepare()
-    monkeypatch.setattr(cli, "Trainer", Stopped)
+    stopped = types.SimpleNamespace(epoch=0, ended_early=early, fit=lambda epochs: None)
+    monkeypatch.setattr(cli, "Trainer", lambda *arguments: stopped)
     monkeypatch.setattr(cli.distributed, "process_group", cli.distributed.contextlib.nullcontext)
     monkeypatch.setenv("WORLD_SIZE", world)
     assert run("train", "--scale", "smoke") == status
@@ -163,12 +127,10 @@ def test_files_and_trees_are_predicted_with_their_colours_and_mirror_images(tmp_
 
 
 def test_what_cannot_be_predicted_is_one_line(tmp_path, capsys):
-    save_photo(tmp_path / "in" / "colors" / "a.jpg")
+    save_photo(tmp_path / "in" / "sub" / "a.jpg")
     assert run("predict", tmp_path / "in", tmp_path / "out") == 1
     assert capsys.readouterr().err.startswith("error: no photos in")
-    assert run("predict", "--recursive", "--colors", tmp_path / "in", tmp_path / "out") == 1
-    assert "is called colors" in capsys.readouterr().err
-    assert run("predict", tmp_path / "in/colors", tmp_path / "out", "--weights", tmp_path / "none.pt") == 1
+    assert run("predict", tmp_path / "in/sub", tmp_path / "out", "--weights", tmp_path / "none.pt") == 1
     assert "none.pt: no such file" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         run("predict", tmp_path / "in")
@@ -213,8 +175,9 @@ def test_a_dataset_from_nothing_to_its_scores_without_a_notebook(tmp_path, capsy
     assert len(list((best.parent / "predictions" / "test").glob("*.png"))) == 8
     assert run("score", "--dataset", "camvid", "--run", "y") == 1
     assert "runs/camvid/y has no best.pt: train it first" in capsys.readouterr().err
-    assert run("export", "--run", "x", "--out", tmp_path / "x.pt") == 0
-    assert (tmp_path / "x.pt").read_bytes() == best.read_bytes()
+    assert run("export", "--run", "x", "--out", tmp_path / "x.onnx") == 0
+    predict.to_onnx(predict.load(best, "cpu"), tmp_path / "same.onnx")
+    assert (tmp_path / "same.onnx").read_bytes() == (tmp_path / "x.onnx").read_bytes()
 
 
 # download and export
@@ -228,25 +191,8 @@ def test_download_prints_the_folder(tmp_path, monkeypatch, capsys):
         run("download", "mine")
 
 
-def test_export_writes_onnx_by_its_suffix(tmp_path, capsys):
-    assert run("export", "--out", tmp_path / "face.onnx") == 0
-    assert f"network in {tmp_path / 'face.onnx'}" in capsys.readouterr().out
-    predict.to_onnx(predict.PRETRAINED, tmp_path / "same.onnx")
-    assert (tmp_path / "same.onnx").read_bytes() == (tmp_path / "face.onnx").read_bytes()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--out", "face.tflite"],
-        ["--out", "face.pt"],
-        ["--out", "face.pt", "--run", "x", "--flip"],
-        ["--out", "face.onnx", "--run", "x", "--weights", "w.pt"],
-        ["--run", "x"],
-    ],
-)
-def test_an_export_that_makes_no_sense_is_refused(arguments, monkeypatch):
-    monkeypatch.setattr(cli, "run_weights", lambda dataset, run: predict.PRETRAINED)
+@pytest.mark.parametrize("arguments", [["--out", "x.pt"], ["--out", "x.onnx", "--run", "x", "--weights", "w.pt"]])
+def test_an_export_that_makes_no_sense_is_refused(arguments):
     with pytest.raises(SystemExit, match="2"):
         run("export", *arguments)
 
@@ -255,9 +201,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_file_that_was_there(tmp_path, mo
     def full(file):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cli, "run_weights", lambda dataset, run: predict.PRETRAINED)
-    (tmp_path / "x.pt").write_bytes(b"old")
+    (tmp_path / "x.onnx").write_bytes(b"old")
     monkeypatch.setattr(files.os, "fsync", full)
-    assert run("export", "--run", "x", "--out", tmp_path / "x.pt") == 1
-    assert "x.pt: cannot be written (No space left on device); make room" in capsys.readouterr().err
+    assert run("export", "--out", tmp_path / "x.onnx") == 1
+    assert "x.onnx: cannot be written (No space left on device); make room" in capsys.readouterr().err
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]

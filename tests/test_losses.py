@@ -21,27 +21,28 @@ def test_the_sums_by_hand():
     torch.testing.assert_close(truth, torch.tensor([[1.0, 1.0]]))
 
 
-def test_dice_by_hand():
-    expected = ((1 - 1.5 / 2.25) + (1 - 1.0 / 1.75)) / 2
-    assert losses.dice(LOGITS, TARGET).item() == pytest.approx(expected, abs=1e-6)
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("dice", ((1 - 1.5 / 2.25) + (1 - 1.0 / 1.75)) / 2),
+        ("dice_original", (1 - 0.75 / (0.7 * 1.25 + 0.3)) + (1 - 0.5 / (0.7 * 0.75 + 0.3))),
+        ("cross_entropy", (math.log(4 / 3) + math.log(2)) / 2),
+        # p of the truth is 3/4 and 1/2: weights (1/4)^2 and (1/2)^2, pixel by pixel
+        ("focal", 0.8 * (math.log(4 / 3) / 16 + math.log(2) / 4) / 2),
+        # the mean cross-entropy is ln(8/3) / 2, so exp(-CE) = sqrt(3/8): one weight for all
+        ("focal_original", 0.8 * (1 - math.sqrt(3 / 8)) ** 2 * math.log(8 / 3) / 2),
+    ],
+)
+def test_losses_by_hand(name, expected):
+    assert losses.LOSSES[name](LOGITS, TARGET).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_original_dice_by_hand():
-    expected = (1 - 0.75 / (0.7 * 1.25 + 0.3)) + (1 - 0.5 / (0.7 * 0.75 + 0.3))
-    assert losses.dice_original(LOGITS, TARGET).item() == pytest.approx(expected, abs=1e-5)
-
-
-def test_the_original_dice_sums_over_images_and_absent_classes_add_one():
+def test_of_absent_classes_the_original_dice_adds_one_each_and_dice_leaves_them_out():
     logits = torch.full((3, 4, 8, 8), -20.0)
     logits[:, 0] = 20.0
     target = torch.zeros(3, 8, 8, dtype=torch.int64)
     assert losses.dice_original(logits, target).item() == pytest.approx(3 * 3, abs=1e-4)  # 3 images x 3 absent classes
-
-
-def test_dice_leaves_absent_classes_out():
-    logits = torch.full((1, 5, 8, 8), -20.0)
-    logits[:, 0] = 20.0
-    assert losses.dice(logits, torch.zeros(1, 8, 8, dtype=torch.int64)).item() == pytest.approx(0, abs=1e-5)
+    assert losses.dice(logits, target).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_dice_equals_the_one_hot_formula():
@@ -51,11 +52,6 @@ def test_dice_equals_the_one_hot_formula():
     p, t = logits.softmax(1), F.one_hot(target, 4).movedim(-1, 1)
     by_hand = 1 - 2 * (p * t).sum((2, 3)) / (p + t).sum((2, 3))  # every class is in every image here
     torch.testing.assert_close(losses.dice(logits, target), by_hand.mean())
-
-
-def test_cross_entropy_by_hand_and_as_pytorch_has_it():
-    assert losses.cross_entropy(LOGITS, TARGET).item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2, abs=1e-6)
-    torch.testing.assert_close(losses.cross_entropy(LOGITS, TARGET), F.cross_entropy(LOGITS, TARGET))
 
 
 def test_balanced_cross_entropy_by_hand():
@@ -80,26 +76,6 @@ def test_a_lost_small_class_is_found_by_the_balanced_term():
         losses.LOSSES[name](logits, target).backward()
         grads[name] = -logits.grad[0, 1, 5, 5].item()
     assert grads["dice"] < 1e-3 and grads["cross_entropy"] < 1e-3 and grads["dice_ce"] > 0.05
-
-
-def with_void():
-    """The two pixels of LOGITS and a third, whose label is void and whose logits are wrong."""
-    logits = torch.cat((LOGITS, torch.tensor([-7.0, 7.0]).reshape(1, 2, 1, 1)), dim=3)
-    return logits, torch.tensor([[[0, 1, 255]]])
-
-
-def test_focal_by_hand():
-    """p of the truth is 3/4 and 1/2: weights (1/4)^2 and (1/2)^2, pixel by pixel."""
-    expected = 0.8 * (math.log(4 / 3) / 16 + math.log(2) / 4) / 2
-    assert losses.focal(LOGITS, TARGET).item() == pytest.approx(expected, rel=1e-6)
-    assert losses.focal(*with_void()).item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_the_original_focal_by_hand():
-    """CE = (ln 4/3 + ln 2) / 2 = ln(8/3) / 2 over the batch, so exp(-CE) = sqrt(3/8): one weight for all."""
-    expected = 0.8 * (1 - math.sqrt(3 / 8)) ** 2 * math.log(8 / 3) / 2
-    assert losses.focal_original(LOGITS, TARGET).item() == pytest.approx(expected, rel=1e-6)
-    assert losses.focal_original(*with_void()).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_two_focal_losses_agree_where_all_pixels_are_alike():
@@ -138,22 +114,8 @@ def test_void_pixels_do_not_count(name):
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_all_void_is_finite_and_moves_nothing(name):
+def test_all_void_is_zero_and_moves_nothing(name):
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     loss = losses.LOSSES[name](logits, torch.full((1, 4, 4), 255))
     loss.backward()
-    assert loss.isfinite() and (logits.grad == 0).all()
-    assert loss == 0
-
-
-@pytest.mark.parametrize("name", ["dice", "dice_original", "dice_ce", "focal", "focal_original"])
-def test_gradients_are_right(name):
-    logits = torch.randn(2, 3, 3, 4, dtype=torch.float64, requires_grad=True)
-    target = torch.randint(0, 3, (2, 3, 4))
-    loss = losses.LOSSES[name](logits, target)
-    (grad,) = torch.autograd.grad(loss, logits)
-    step = torch.zeros_like(logits)
-    step[0, 1, 2, 2] = 1e-2
-    with torch.no_grad():
-        rise = (losses.LOSSES[name](logits + step, target) - losses.LOSSES[name](logits - step, target)) / 2e-2
-    assert rise.item() == pytest.approx(grad[0, 1, 2, 2].item(), rel=0.02, abs=1e-4)
+    assert loss == 0 and (logits.grad == 0).all()

@@ -58,7 +58,6 @@ def test_against_scikit_learn():
 
 def test_the_table_has_the_original_report_s_fifteen_lines_in_its_order():
     names = [*HELEN.classes, "eyes", "brows", "mouth", "overall"]
-    assert names[:11] == ["bg", "face", "lb", "rb", "le", "re", "nose", "ulip", "imouth", "llip", "hair"]
     text = metrics.lines(metrics.scores(np.eye(11, dtype=np.int64), HELEN))
     assert text.splitlines() == [f"f1_{name}=1.0000" for name in names]
 
@@ -70,15 +69,6 @@ def test_left_taken_for_right_is_right_in_the_group_alone():
     assert (table["lb"], table["rb"], table["brows"], table["overall"]) == (0, 0, 1, 1)
 
 
-def test_bootstrap_draws_images_and_holds_the_pooled_score():
-    rng = np.random.default_rng(1)
-    matrices = rng.integers(1, 50, (40, 3, 3)) + 200 * np.eye(3, dtype=int)
-    low, high = metrics.bootstrap(matrices, SMALL)["a"]
-    pooled = metrics.scores(matrices.sum(0), SMALL)["a"]
-    assert low < pooled < high and high - low < 0.05
-    assert metrics.bootstrap(matrices, SMALL) == metrics.bootstrap(matrices, SMALL)
-
-
 def test_bootstrap_of_equal_images_has_no_width():
     low, high = metrics.bootstrap(np.array([MATRIX] * 5), SMALL)["a"]
     assert low == high == pytest.approx(2 / 5)
@@ -88,7 +78,9 @@ def test_bootstrap_s_width_is_the_normal_approximation_s():
     """Images of one pixel each of class a, 30 of 100 predicted right: recall-like, so the spread is known."""
     right, wrong = [[0, 0, 0], [0, 1, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
     matrices = np.array([right] * 30 + [wrong] * 70)
-    low, high = metrics.bootstrap(matrices, SMALL, draws=4000)["a"]  # F1 = 2r / (1 + r) with r ~ .3 +- .0458
+    intervals = metrics.bootstrap(matrices, SMALL, draws=4000)
+    assert intervals["a"] == metrics.bootstrap(matrices, SMALL, draws=4000)["a"]
+    low, high = intervals["a"]  # F1 = 2r / (1 + r) with r ~ .3 +- .0458
     r = np.array([0.3 - 1.96 * 0.0458, 0.3 + 1.96 * 0.0458])
     assert (low, high) == pytest.approx(tuple(2 * r / (1 + r)), abs=0.02)
 
@@ -125,11 +117,8 @@ def test_folders_that_do_not_fit_are_named(tmp_path):
     with pytest.raises(DataError, match="y.png is in only one of truth and prediction"):
         metrics.folder_matrices(truth, prediction, HELEN)
     assert metrics.folder_matrices(truth, prediction, HELEN, ["x"])[0] == ["x"]  # others may lie beside them
-    with pytest.raises(DataError, match="nowhere is not a folder"):
-        metrics.folder_matrices(tmp_path / "nowhere", prediction, HELEN)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty holds no label PNGs"):
-        metrics.folder_matrices(tmp_path / "empty", tmp_path / "empty", HELEN)
+    with pytest.raises(DataError, match="nowhere holds no label PNGs"):
+        metrics.folder_matrices(tmp_path / "nowhere", tmp_path / "nowhere", HELEN)
 
 
 def test_iou_and_accuracy_by_hand_and_by_scikit_learn():
@@ -155,6 +144,7 @@ def test_a_predicted_class_that_is_absent_has_iou_0_and_counts():
 def test_nothing_seen_is_nan():
     nothing = np.zeros((2, 3, 3), np.int64)
     assert np.isnan(metrics.mean_iou(nothing)).all() and np.isnan(metrics.accuracy(nothing)).all()
+    assert np.isnan(metrics.bootstrap(nothing, SMALL)["a"]).all()
 
 
 @pytest.mark.parametrize("name", ["helen", "camvid", "pets", "cityscapes"])

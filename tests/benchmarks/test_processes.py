@@ -1,7 +1,5 @@
 """benchmarks/processes.py: what its line says of two processes against one."""
 
-import json
-
 import pytest
 
 from benchmarks import processes
@@ -24,12 +22,6 @@ def test_a_line_holds_differences_scores_and_speeds_in_the_order_of_its_head(mon
     first, median, largest, seeds, *rest = map(float, words)
     assert (first, median, largest, seeds) == pytest.approx((0.0, 0.1, 0.2, 1.0))
     assert rest == [0.81, 0.82, 0.83, 40.0, 30.0]
-
-
-def test_a_child_writes_what_it_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "train", lambda name, seed: {"losses": [1.0], "case": name, "seed": seed})
-    processes.main(["--child", "no norm, batch 4", "3", str(tmp_path / "out.json")])
-    assert json.loads((tmp_path / "out.json").read_text()) == {"losses": [1.0], "case": "no norm, batch 4", "seed": 3}
 
 
 @pytest.mark.parametrize("name", processes.CASES)

@@ -91,10 +91,11 @@ def test_an_error_names_notebook_cell_and_cause(tmp_path):
     assert kept.cells[2].outputs[0].ename == "ZeroDivisionError"
 
 
-def test_a_dead_kernel_is_an_error(tmp_path):
-    done = run(write(tmp_path / "01_dies.ipynb", "import os; os._exit(9)"), out=tmp_path / "out")
-    assert done.returncode == 1
-    assert "error: 01_dies.ipynb: the kernel died" in done.stdout and "Traceback" not in done.stdout
+@pytest.mark.parametrize("cell", ["import os; os._exit(9)", "print('f1_bg=high')"])
+def test_a_dead_kernel_and_no_scores_are_errors(tmp_path, cell):
+    done = run(write(tmp_path / "01.ipynb", cell), out=tmp_path / "out")
+    message = "error: 01.ipynb: the kernel died" if "exit" in cell else "printed no f1_<name>= line"
+    assert done.returncode == 1 and message in done.stdout and "Traceback" not in done.stdout
 
 
 def test_an_interrupt_ends_it_in_one_line(tmp_path):
@@ -115,16 +116,9 @@ def test_an_interrupt_ends_it_in_one_line(tmp_path):
     assert not (tmp_path / "next").exists() and not psutil.pid_exists(int(pid.read_text()))
 
 
-def test_no_scores_is_an_error(tmp_path):
-    done = run(write(tmp_path / "06.ipynb", "print('f1_bg=high')"), out=tmp_path / "out")
-    assert done.returncode == 1
-    assert "printed no f1_<name>= line" in done.stdout
-
-
 def test_a_missing_release_is_an_error(tmp_path):
     done = run(out=tmp_path / "out", more=("--release", str(tmp_path / "nowhere")))
-    assert done.returncode == 2
-    assert "RELEASE: there is no" in done.stdout
+    assert done.returncode == 2 and "RELEASE: there is no" in done.stdout
 
 
 def test_in_place_writes_scrubbed_outputs(tmp_path):
@@ -176,8 +170,10 @@ def test_faults_finds_errors_widgets_and_idle_cells():
     assert found == ["cell 0: error E", "cell 0: a saved widget", "cell 1: not executed"]
 
 
-def test_a_warning_is_no_progress_bar():
+def test_of_a_stream_bars_go_and_warnings_stay():
     assert scrub.without_progress(f"{BAR}UserWarning: few images\n{BAR}") == "UserWarning: few images"
+    # tqdm with leave=False ends in blanks: kept, they would be an empty coloured line under the cell
+    assert scrub.without_progress("\repoch 1:  50%|#####     | 1/2 [00:01<00:01]\r" + " " * 40 + "\r") == ""
 
 
 @pytest.fixture
@@ -218,12 +214,6 @@ def test_badges_refuse_half_a_name(project, slug, capsys):
     assert badges.main([slug, "--root", str(project)]) == 1
     assert "is not OWNER/REPO" in capsys.readouterr().err
     assert (project / "pyproject.toml").read_bytes() == before
-
-
-def test_a_bar_that_cleared_itself_leaves_nothing():
-    """tqdm with leave=False ends in blanks: kept, they would be an empty coloured line under the cell."""
-    assert scrub.without_progress("\repoch 1:  50%|#####     | 1/2 [00:01<00:01]\r" + " " * 40 + "\r") == ""
-    assert scrub.without_progress(" " * 40 + "\nUserWarning: look\n").strip() == "UserWarning: look"
 
 
 def test_a_bar_in_pieces_gives_its_place_to_the_line_after_it():
