@@ -61,8 +61,11 @@ def pairs(dataset: str, split: str) -> list[tuple[str, Path, Path]]:
     if not photos:
         remedy = f"run notebook 01 first, or python -m helpers prepare --dataset {dataset}"
         raise DataError(f"{env.shown(root)} holds no photos: {remedy}")
-    manifest = root.parent / "manifest.json"  # 01 writes complete = false into it first, true last
-    if not (manifest.exists() and json.loads(manifest.read_text()).get("complete")):
+    try:  # 01 writes complete = false first, true last
+        whole = json.loads((root.parent / "manifest.json").read_text())["complete"] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
         raise DataError(f"{env.shown(root.parent)} is half copied: run notebook 01 again, it goes on from there")
     if lone := sorted(photos.keys() ^ labels.keys()):
         raise DataError(f"{env.shown(root)}: {lone[0]} has no photo or no label; run notebook 01 again to repair it")
@@ -137,7 +140,9 @@ def open_arrays(dataset: str, size: Size) -> dict[str, Arrays]:
         if arrays is None:
             build(dataset, split, size)
             arrays = read_arrays(dataset, split, size)
-        assert arrays is not None, f"{dataset}, {split}: a file was changed, or the disk damaged, during the build"
+        if arrays is None:
+            folder = env.shown(env.array_dir(dataset, sides(size)) / split)
+            raise DataError(f"{folder}: a file was changed, or the disk damaged, during the build: run it again")
         opened[split] = arrays
     return opened
 
