@@ -312,23 +312,19 @@ def nearest_colors(colors: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, np
     return squared.argmin(1), np.sqrt(squared.min(1))
 
 
-def unknown_colors(
-    picture: np.ndarray, dataset: Dataset, name: str, limit: int = 256
-) -> tuple[list[UnknownColor], int]:
+def unknown_colors(picture: np.ndarray, dataset: Dataset, name: str) -> tuple[list[UnknownColor], int]:
     """Colours of uint8[H,W,3] that are not in the table, the most frequent first, and how many there are.
 
-    At most `limit` are listed: a photo among the masks has a hundred thousand.
+    At most 256 are listed: a photo among the masks has a hundred thousand.
     """
     colors, where = unique_colors(picture)
     nearest, distance = nearest_colors(colors, dataset)
     counts = np.bincount(where, minlength=len(colors)) * (distance > 0)
     total = int((counts > 0).sum())
-    order = np.argsort(-counts, kind="stable")[: min(limit, total)]
-    rows = [dataset.table[nearest[i]] for i in order]
-    unknown = [
-        UnknownColor(name, (int(r), int(g), int(b)), int(counts[i]), row, float(distance[i]))
-        for i, row, (r, g, b) in zip(order, rows, colors[order], strict=True)
-    ]
+    unknown = []
+    for i in np.argsort(-counts, kind="stable")[: min(256, total)]:
+        r, g, b = colors[i].tolist()
+        unknown.append(UnknownColor(name, (r, g, b), int(counts[i]), dataset.table[nearest[i]], float(distance[i])))
     return unknown, total
 
 

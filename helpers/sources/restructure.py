@@ -33,6 +33,7 @@ ORIENTATION = Base.Orientation.value  # EXIF's tag
 FORMAT = 2  # raised when the same release would be written otherwise, so that earlier output is checked anew
 LEFTOVER = re.compile(r"\.\d+\.tmp$")  # what files.atomic leaves behind when it is killed
 OURS = {"synthetic", "unpacked", "downloads", "splitted_data", "arrays", "datasets"}  # in data/, and no releases
+OURS |= {"samples", "converted"}  # the same, of earlier versions
 ARCHIVES = {"pets": "pet", "camvid": "camvid|segnet", "camvid32": "camvid"}  # in a name, where not the dataset's own
 WORST = 20  # one bad sample in so many is the most that is tolerated
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}  # formats whose files are copied as they are
@@ -201,9 +202,8 @@ def turn_as_shown(ids: np.ndarray, sample: Sample, shape: tuple[int, ...]) -> np
     remedy = "draw the label on the photo's own pixels, or export it at their size"
     if ids.shape == shape[::-1]:
         remedy = "turned by 90 degrees; turn it back, or save the photo without EXIF and draw again"
-    raise DataError(
-        f"{sample.label.name}: label {label.width} x {label.height}, photo {shape[1]} x {shape[0]}: {remedy}"
-    )
+    fault = f"label {label.width} x {label.height}, photo {shape[1]} x {shape[0]}"
+    raise DataError(f"{sample.label.name}: {fault}: {remedy}")
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -214,9 +214,9 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def stamp(path: Path, root: Path) -> Entry:
-    """What identifies a file of the release without reading it."""
-    status = path.stat()
-    return {"file": path.relative_to(root).as_posix(), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    """What identifies a file of the release without reading it; of a link to nowhere, which encode names, no size."""
+    size, time = (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else (None, None)
+    return {"file": path.relative_to(root).as_posix(), "size": size, "mtime_ns": time}
 
 
 def check(
@@ -224,11 +224,7 @@ def check(
 ) -> tuple[Entry | None, list[Finding]]:
     """A sample's entry in the manifest, None if it is bad, and its findings; what was checked before is not decoded."""
     paths = {"image": sample.photo, "label": sample.label}
-    try:
-        stamps = {kind: stamp(path, release.root) for kind, path in paths.items()}
-    except OSError as error:  # a link to nowhere, or a file that is gone by now
-        lost = Path(error.filename or sample.photo).name
-        return None, [Finding(sample.split, lost, f"cannot be read ({error.strerror}); replace it")]
+    stamps = {kind: stamp(path, release.root) for kind, path in paths.items()}
     entry = known.get(sample)
     if not entry or any(entry[kind] | stamps[kind] != entry[kind] for kind in paths):
         encoded, errors = encode(sample, row, release.layout)
@@ -294,12 +290,11 @@ def stop_if_bad(found: Scan, release: Release, dataset: str) -> None:
     bad, name = found.total - len(found.samples), env.shown(release.root)
     if bad * WORST > found.total:
         errors = [finding for finding in found.findings if finding.severity == "error"]
-        more = f"\n... and {len(errors) - 30} more files" if len(errors) > 30 else ""
         again = "download the release again"
         if load_dataset(dataset).folder:
             again = f'validation.examine("{dataset}") says what to do about each'
         fault = f"{name}: {bad} of {found.total} samples are bad, more than 1 in {WORST}"
-        raise DataError(f"{fault}; repair or remove these files, or {again}:\n{table(errors[:30])}{more}")
+        raise DataError(f"{fault}; repair or remove these files, or {again}:\n{table(errors[:30])}")
     if not any(sample.split == "train" for sample in found.samples):
         hint = f"there should be {release.layout.hint}; put it there whole, and run again"
         raise DataError(f"{name} holds no sound sample for train: {hint}")
@@ -430,9 +425,8 @@ def find_stale(folder: Path, old: Entry, new: Entry) -> list[str]:
     there = [name for name in names if name not in wanted and name != "manifest.json"]
     strange = [printable(name) for name in there if name not in listed and not LEFTOVER.search(name)]
     if strange:
-        shown = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
         remedy = "move what is yours elsewhere, or delete this folder, and run again"
-        raise DataError(f"{env.shown(folder)}: {shown} did not come from this release; {remedy}")
+        raise DataError(f"{env.shown(folder)}: {', '.join(strange[:3])} did not come from this release; {remedy}")
     return there
 
 
