@@ -5,9 +5,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import bs4  # as requests, one of gdown's own
 import gdown
-import requests
+import requests  # one of gdown's own
 
 from ..core import env, files
 from ..core.errors import DataError
@@ -15,7 +14,7 @@ from ..core.registry import load_dataset
 from . import archives, layouts
 
 TIMEOUT = 30  # seconds without an answer
-HEAD = 2**16  # bytes that tell an archive from a page, and hold a page's title
+PAGE = "no archive came but a page"
 QUIET = {"start": "", "output": ""}  # what gdown prints beside its bar; the second is a path of this machine
 SIGNATURES = {b"PK\x03\x04": ".zip", b"\x1f\x8b": ".tar.gz", b"7z\xbc\xaf\x27\x1c": ".7z"}
 
@@ -126,16 +125,15 @@ def download(source: Source) -> Path:
         # No cookies: they would be read from and written to the reader's home.
         gdown.download(source.url, str(target), fuzzy=True, resume=True, use_cookies=False, log_messages=QUIET)
         with open(target, "rb") as file:
-            suffix, fault = recognise(file.read(HEAD))
-        fault = fault or difference(target, source)
+            suffix = recognise(file.read(8))
+        fault = difference(target, source) if suffix else PAGE
         if fault:
             target.unlink()
             raise failed(source, f"{fault}; what came was removed")
         return target.rename(target.with_name(source.file.removesuffix(suffix) + suffix))
-    except gdown.exceptions.FileURLRetrievalError as error:
-        raise failed(source, page_fault(str(error))) from error
-    except KeyError as error:  # a page without the headers or the form that gdown expects
-        raise failed(source, f"no archive came but a page that gdown cannot read ({error})") from error
+    except (gdown.exceptions.FileURLRetrievalError, KeyError) as error:  # KeyError: a page that gdown does not know
+        reason = " ".join(str(error).removeprefix("Failed to retrieve file url:").split()).split(". ")[0]
+        raise failed(source, f"{PAGE} ({reason:.160})") from error
     except requests.exceptions.RequestException as error:
         answer = error.response
         fault = type(error).__name__ if answer is None else f"{answer.status_code} {answer.reason}"
@@ -149,25 +147,13 @@ def check_answer(source: Source) -> None:
     """DataError if the server sends a page: gdown looks at no answer and would add the page to a half file."""
     with requests.get(source.url, stream=True, timeout=TIMEOUT) as answer:
         answer.raise_for_status()
-        _, fault = recognise(next(answer.iter_content(HEAD), b""))
-    if fault:
-        raise failed(source, fault)
+        if not recognise(next(answer.iter_content(8), b"")):
+            raise failed(source, PAGE)
 
 
-def recognise(head: bytes) -> tuple[str, str]:
-    """A file's first bytes -> (the archive's suffix, ''), or ('', what came in the archive's place)."""
-    for signature, suffix in SIGNATURES.items():
-        if head.startswith(signature):
-            return suffix, ""
-    return "", page_fault(head.decode("utf-8", "replace"))
-
-
-def page_fault(page: str) -> str:
-    """What a page says that came in the archive's place: its title, else its first sentence."""
-    soup = bs4.BeautifulSoup(page, "html.parser")
-    text = " ".join((soup.title or soup).get_text(" ").split())
-    sentence = text.removeprefix("Failed to retrieve file url: ").split(". ")[0]  # gdown's words
-    return f"no archive came but a page, saying: {archives.printable(sentence[:160]) or 'nothing'}"
+def recognise(head: bytes) -> str:
+    """A file's first bytes -> the archive's suffix, '' if it is none."""
+    return next((suffix for signature, suffix in SIGNATURES.items() if head.startswith(signature)), "")
 
 
 def failed(source: Source, fault: str) -> DataError:

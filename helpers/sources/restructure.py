@@ -377,12 +377,12 @@ def targets(manifest: Entry) -> dict[str, tuple[Entry, str]]:
 # Write ----------------------------------------------------------------------------------------------------------
 
 
-def restructure(dataset: str, release: Release, found: Scan | None = None, scale: str | None = None) -> Result:
+def restructure(dataset: str, release: Release, scale: str | None = None) -> Result:
     """Write a release's sound samples into splitted_data/<dataset>/; once more, it only repairs what differs.
 
     The other notebooks and commands then use this dataset, at `scale` if that is given.
     """
-    found = found or scan(release, dataset)
+    found = scan(release, dataset)
     stop_if_bad(found, release, dataset)
     row, folder = load_dataset(dataset), env.split_dir(dataset)
     old, new = read_manifest(folder), make_manifest(row, release, found)

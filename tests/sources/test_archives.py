@@ -17,13 +17,7 @@ import pytest
 from helpers.core.errors import DataError
 from helpers.sources import archives
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch) -> Path:
-    """A home of its own with a data/ folder."""
-    monkeypatch.setenv("UNET_HOME", str(tmp_path / "home"))
-    (tmp_path / "home" / "data").mkdir(parents=True)
-    return tmp_path / "home"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture
@@ -202,16 +196,12 @@ def test_gzip_checksum_is_read(home, release, tmp_path):
     assert_refused(home, "cannot be unpacked .CRC check failed")
 
 
-def test_interrupted_unpacking_leaves_nothing(home, release, monkeypatch):
+def test_interrupted_unpacking_leaves_nothing_and_what_a_killed_run_left_is_not_trusted(home, release, monkeypatch):
     path = pack(".zip", home / "data/helen", contents(release))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at_third(patch)
         archives.unpack(path, accept)
     assert list((home / "data/unpacked").iterdir()) == []
-
-
-def test_what_a_killed_run_left_is_not_trusted(home, release, monkeypatch):
-    path = pack(".zip", home / "data/helen", contents(release))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at_third(patch)
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a killed process cleans nothing up
@@ -229,11 +219,6 @@ def stop_at_third(patch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     patch.setattr(archives, "tqdm", interrupt)
-
-
-def test_archive_of_an_unknown_layout_is_refused(home):
-    pack(".zip", home / "data/helen", {"readme.txt": b"no photos"})
-    assert_refused(home, "holds no folders of a known layout")
 
 
 def test_what_is_no_archive_is_refused(tmp_path):
