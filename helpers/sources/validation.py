@@ -76,12 +76,10 @@ def look_at(sample: Sample, row: catalog.Dataset, release: restructure.Release) 
         if is_swapped(sample, row):
             reason = f"is a photo, and {sample.photo.name} in images/ is its mask: exchange images/ and masks/"
             return Look(sample, [Finding(sample.split, sample.label.name, reason)])
-        return Look(sample, findings, levels=levels_of(sample, row))
-    if entry is None:
-        return Look(sample, findings, levels=levels_of(sample, row))
-    if reason := turned_by_exif(sample, ids) or few_classes(ids, row):
-        findings.append(Finding(sample.split, sample.label.name, reason, "warning"))
-    return Look(sample, findings, entry["image"]["sha256"], levels_of(sample, row))
+    else:
+        if entry and (reason := turned_by_exif(sample, ids) or few_classes(ids, row)):
+            findings.append(Finding(sample.split, sample.label.name, reason, "warning"))
+    return Look(sample, findings, entry["image"]["sha256"] if entry else "", levels_of(sample, row))
 
 
 def is_swapped(sample: Sample, row: catalog.Dataset) -> bool:
