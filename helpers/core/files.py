@@ -102,20 +102,16 @@ def thread_map(function: Callable[[T], R], items: Iterable[T], title: str) -> li
 
 
 @contextlib.contextmanager
-def locked(path: Path, busy: Exception, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file at `path`, freed when its process dies; raises `busy` where another process holds it.
-
-    wait: until it is free. A folder on Drive or a network that knows no locks: better without than not at all.
-    """
+def locked(path: Path, busy: Exception) -> Iterator[None]:
+    """Hold a lock file at `path`, freed when its process dies; raises `busy` where another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=0)
     except filelock.Timeout:
         raise busy from None
     except (OSError, NotImplementedError):
-        yield
-        return
+        pass  # a folder on Drive or a network that knows no locks: better without than not at all
     try:
         yield
     finally:
