@@ -37,13 +37,8 @@ def pick_device() -> torch.device:
     return device if world_size() == 1 or device.type == "cuda" else torch.device("cpu")
 
 
-GONE = (
-    "gloo",
-    "connection closed",
-    "connection reset",
-    "broken pipe",
-    "timed out",
-)  # in gloo's messages about a dead peer
+# in gloo's messages about a dead peer
+GONE = ("gloo", "connection closed", "connection reset", "broken pipe", "timed out")
 
 
 def is_peer_lost(error: BaseException) -> bool:

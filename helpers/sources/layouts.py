@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..catalog import Dataset
-from ..core import env, files, masks
+from ..core import files, masks
 from ..core.errors import DataError
 from ..core.masks import UnknownColor
 from .archives import is_noise, printable
@@ -162,14 +162,12 @@ def is_helen(root: Path) -> bool:
 
 
 def list_helen(root: Path) -> Listing:
-    """train/ and test/ as they are; _viz.jpg is never opened. DataError if one of the two folders is missing."""
+    """train/ and test/ as they are; _viz.jpg is never opened."""
     listing = Listing()
     for split in ("train", "test"):
-        if not (root / split).is_dir():
-            raise DataError(f"{env.shown(root)} has no {split}/; unpack or download the release again, whole")
         kinds: dict[str, dict[str, Path]] = {"image": {}, "label": {}, "viz": {}}
         for path in files_in(root / split):
-            name = None if path.is_dir() else HELEN_NAME.fullmatch(path.name)
+            name = HELEN_NAME.fullmatch(path.name)
             if not name:
                 listing.warn(split, path.name, "not part of the release's naming")
                 continue
@@ -178,8 +176,6 @@ def list_helen(root: Path) -> Listing:
             if first is not path:
                 listing.warn(split, path.name, f"same id and kind as {printable(first.name)}, which is used")
         pair(split, kinds["image"], kinds["label"], listing)
-        for id in kinds["viz"].keys() - kinds["image"].keys() - kinds["label"].keys():
-            listing.findings.append(Finding(split, kinds["viz"][id].name, "no photo and no label of this name"))
     return listing
 
 
@@ -273,10 +269,8 @@ def list_pairs(root: Path) -> Listing:
 
 
 def halves(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A pair's file -> photo and label in colours, uint8[H,W,3] each; DataError if it is not two halves."""
+    """A pair's file -> photo and label in colours, uint8[H,W,3] each."""
     both = files.read_photo(path)
-    if both.shape[1] % 2:
-        raise DataError(f"{path.name}: {both.shape[1]} columns cannot be halved into photo and label; replace it")
     middle = both.shape[1] // 2
     return both[:, :middle], both[:, middle:]
 
@@ -318,23 +312,19 @@ def nearest_colors(colors: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, np
     return squared.argmin(1), np.sqrt(squared.min(1))
 
 
-def unknown_colors(
-    picture: np.ndarray, dataset: Dataset, name: str, limit: int = 256
-) -> tuple[list[UnknownColor], int]:
+def unknown_colors(picture: np.ndarray, dataset: Dataset, name: str) -> tuple[list[UnknownColor], int]:
     """Colours of uint8[H,W,3] that are not in the table, the most frequent first, and how many there are.
 
-    At most `limit` are listed: a photo among the masks has a hundred thousand.
+    At most 256 are listed: a photo among the masks has a hundred thousand.
     """
     colors, where = unique_colors(picture)
     nearest, distance = nearest_colors(colors, dataset)
     counts = np.bincount(where, minlength=len(colors)) * (distance > 0)
     total = int((counts > 0).sum())
-    order = np.argsort(-counts, kind="stable")[: min(limit, total)]
-    rows = [dataset.table[nearest[i]] for i in order]
-    unknown = [
-        UnknownColor(name, (int(r), int(g), int(b)), int(counts[i]), row, float(distance[i]))
-        for i, row, (r, g, b) in zip(order, rows, colors[order], strict=True)
-    ]
+    unknown = []
+    for i in np.argsort(-counts, kind="stable")[: min(256, total)]:
+        r, g, b = colors[i].tolist()
+        unknown.append(UnknownColor(name, (r, g, b), int(counts[i]), dataset.table[nearest[i]], float(distance[i])))
     return unknown, total
 
 
@@ -348,7 +338,7 @@ def describe_unknown(unknown: list[UnknownColor], total: int, shown: int = 4) ->
 # The layouts of each dataset ------------------------------------------------------------------------------------
 
 HELEN_HINT = "helenstar_release with train/ and test/, <id>_image.jpg and <id>_label.png in each"
-HELEN = Layout(HELEN_HINT, ("train",), list_helen, read_ids, is_helen, keeps_labels=True)
+HELEN = Layout(HELEN_HINT, ("train", "test"), list_helen, read_ids, is_helen, keeps_labels=True)
 PETS = Layout("images/ and annotations/trimaps/", ("images", "annotations/trimaps"), list_pets, read_trimap)
 list_segnet = functools.partial(list_camvid, folder="{}annot")
 list_kaggle = functools.partial(list_camvid, folder="{}_labels", ending="_L")

@@ -26,7 +26,7 @@ from ..core.files import thread_map
 from ..core.registry import load_dataset
 from ..synthetic import releases
 from . import custom, layouts
-from .archives import is_noise, list_archive, printable, suffix_of, unpack
+from .archives import is_noise, printable, suffix_of, unpack
 from .layouts import Finding, Layout, Sample, stable_hash
 
 ORIENTATION = Base.Orientation.value  # EXIF's tag
@@ -89,15 +89,14 @@ class Result:
 
 def find_release(dataset: str, sizes: tuple[int, int]) -> Release:
     """What RELEASE names, else a folder or archive in data/, else a synthetic sample, `sizes` = (train, test)."""
-    own_folder = load_dataset(dataset).folder
+    row, data = load_dataset(dataset), env.data_dir()
     if named := os.environ.get("RELEASE"):
         path = Path(named).expanduser()
         if not path.exists():
             raise DataError(f"{path.name}: RELEASE names it, but it is not there; correct it or unset RELEASE")
         return open_release(dataset, path, f"Release named by RELEASE: {env.shown(path)}")
-    if own_folder:
-        return Release(Path(own_folder), "release", f"Your own images: {Path(own_folder).name}", custom.OWN)
-    data = env.data_dir()
+    if row.folder:
+        return Release(Path(row.folder), "release", f"Your own images: {Path(row.folder).name}", custom.OWN)
     for folder in [data, *sorted(data.glob("*/"))]:
         levels = 0 if folder == data else 2
         if folder.name not in OURS and (found := layouts.find(layouts.LAYOUTS[dataset], folder, levels)):
@@ -106,21 +105,10 @@ def find_release(dataset: str, sizes: tuple[int, int]) -> Release:
     if dataset == "helen" and meant.is_dir() and layouts.files_in(meant):
         return open_release(dataset, meant, "")  # raises: a synthetic sample in its place would surprise
     for path in sorted(data.glob("*")):
-        if not suffix_of(path) or not path.is_file() or is_noise(path.name):
-            continue
-        by_name = re.search(ARCHIVES.get(dataset, dataset), path.name.lower())
-        if by_name or (dataset == "helen" and holds_helen(path)):
+        known = suffix_of(path) and path.is_file() and not is_noise(path.name)
+        if known and re.search(ARCHIVES.get(dataset, dataset), path.name.lower()):
             return open_release(dataset, path, f"Release found: {env.shown(path)}, unpacked")
     return synthetic_sample(dataset, *sizes)
-
-
-def holds_helen(archive: Path) -> bool:
-    """Whether an archive of any name lists Helen*'s photos: Google Drive names what it gives by the day."""
-    try:
-        names = [member.name.replace("\\", "/") for member in list_archive(archive)]
-    except DataError:  # damaged, and named otherwise: some other file of the reader's
-        return False
-    return any(re.fullmatch(r"(.*/)?(train|test)/[^/]+_image\.jpe?g", name, re.I) for name in names)
 
 
 def open_release(dataset: str, path: Path, where: str) -> Release:
@@ -134,7 +122,7 @@ def open_release(dataset: str, path: Path, where: str) -> Release:
         fault = f"{env.shown(path)} holds no release of {dataset}: there should be {hints}"
         raise DataError(f"{fault}; put it there whole, or move it away")
 
-    layout, root = find(path if path.is_dir() else unpack(path, lambda folder: find(folder)[1]))
+    layout, root = find(path if path.is_dir() else unpack(path, find))
     return Release(root, "release", where, layout)
 
 
@@ -182,17 +170,15 @@ def table(findings: list[Finding]) -> str:
 
 def encode_photo(sample: Sample, layout: Layout) -> Encoded:
     """The file's own bytes where it is an RGB or grey JPEG or PNG, else a PNG of its pixels; decoded to its end."""
-    if layout.photo:
-        pixels = layout.photo(sample.photo)
-        return Encoded(png(pixels), ".png", False, pixels.shape[:2])
-    pixels = files.read_photo(sample.photo)
-    with Image.open(sample.photo) as image:
-        form, mode = image.format or "", image.mode
-    if form not in SUFFIXES or mode not in ("RGB", "L"):
-        return Encoded(png(pixels), ".png", False, pixels.shape[:2], f"{form} of mode {mode}: kept as an RGB PNG")
-    as_named = sample.photo.suffix.lower() in SUFFIXES[form]
-    note = "" if as_named else f"a {form} in spite of its name"
-    return Encoded(sample.photo.read_bytes(), SUFFIXES[form][0], True, pixels.shape[:2], note)
+    pixels, note = (layout.photo or files.read_photo)(sample.photo), ""
+    if not layout.photo:
+        with Image.open(sample.photo) as image:
+            form, mode = image.format or "", image.mode
+        if form in SUFFIXES and mode in ("RGB", "L"):
+            note = "" if sample.photo.suffix.lower() in SUFFIXES[form] else f"a {form} in spite of its name"
+            return Encoded(sample.photo.read_bytes(), SUFFIXES[form][0], True, pixels.shape[:2], note)
+        note = f"{form} of mode {mode}: kept as an RGB PNG"
+    return Encoded(png(pixels), ".png", False, pixels.shape[:2], note)
 
 
 def encode_label(sample: Sample, layout: Layout, row: Dataset, shape: tuple[int, ...] | None) -> Encoded:
@@ -216,9 +202,8 @@ def turn_as_shown(ids: np.ndarray, sample: Sample, shape: tuple[int, ...]) -> np
     remedy = "draw the label on the photo's own pixels, or export it at their size"
     if ids.shape == shape[::-1]:
         remedy = "turned by 90 degrees; turn it back, or save the photo without EXIF and draw again"
-    raise DataError(
-        f"{sample.label.name}: label {label.width} x {label.height}, photo {shape[1]} x {shape[0]}: {remedy}"
-    )
+    fault = f"label {label.width} x {label.height}, photo {shape[1]} x {shape[0]}"
+    raise DataError(f"{sample.label.name}: {fault}: {remedy}")
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -229,9 +214,9 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def stamp(path: Path, root: Path) -> Entry:
-    """What identifies a file of the release without reading it."""
-    status = path.stat()
-    return {"file": path.relative_to(root).as_posix(), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    """What identifies a file of the release without reading it; of a link to nowhere, which encode names, no size."""
+    size, time = (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else (None, None)
+    return {"file": path.relative_to(root).as_posix(), "size": size, "mtime_ns": time}
 
 
 def check(
@@ -239,11 +224,7 @@ def check(
 ) -> tuple[Entry | None, list[Finding]]:
     """A sample's entry in the manifest, None if it is bad, and its findings; what was checked before is not decoded."""
     paths = {"image": sample.photo, "label": sample.label}
-    try:
-        stamps = {kind: stamp(path, release.root) for kind, path in paths.items()}
-    except OSError as error:  # a link to nowhere, or a file that is gone by now
-        lost = Path(error.filename or sample.photo).name
-        return None, [Finding(sample.split, lost, f"cannot be read ({error.strerror}); replace it")]
+    stamps = {kind: stamp(path, release.root) for kind, path in paths.items()}
     entry = known.get(sample)
     if not entry or any(entry[kind] | stamps[kind] != entry[kind] for kind in paths):
         encoded, errors = encode(sample, row, release.layout)
@@ -257,19 +238,21 @@ def check(
     return entry, [Finding(sample.split, paths[kind].name, entry[kind]["note"], "warning") for kind in noted]
 
 
+def encode_file(kind: str, sample: Sample, row: Dataset, layout: Layout, shape: tuple[int, ...] | None) -> Encoded:
+    """A sample's "image", or its "label", which has to fit `shape` if that is known; DataError if it is bad."""
+    return encode_photo(sample, layout) if kind == "image" else encode_label(sample, layout, row, shape)
+
+
 def encode(sample: Sample, row: Dataset, layout: Layout) -> tuple[dict[str, Encoded], list[Finding]]:
     """A sample's "image" and "label", and what is wrong with either; photo and label may be one file."""
     encoded: dict[str, Encoded] = {}
     errors: list[Finding] = []
     for kind, path in (("image", sample.photo), ("label", sample.label)):
         try:
-            if kind == "image":
-                encoded[kind] = encode_photo(sample, layout)
-            else:
-                encoded[kind] = encode_label(sample, layout, row, encoded["image"].shape if encoded else None)
-        except DataError as error:  # PIL's messages quote the whole path; a table has the file's name already
-            reason = str(error).replace(repr(str(path)), "it").removeprefix(f"{path.name}: ")
-            errors.append(Finding(sample.split, path.name, reason))
+            shape = encoded["image"].shape if encoded else None
+            encoded[kind] = encode_file(kind, sample, row, layout, shape)
+        except DataError as error:  # a table has the file's name already
+            errors.append(Finding(sample.split, path.name, str(error).removeprefix(f"{path.name}: ")))
     return encoded, list(dict.fromkeys(errors))
 
 
@@ -307,12 +290,11 @@ def stop_if_bad(found: Scan, release: Release, dataset: str) -> None:
     bad, name = found.total - len(found.samples), env.shown(release.root)
     if bad * WORST > found.total:
         errors = [finding for finding in found.findings if finding.severity == "error"]
-        more = f"\n... and {len(errors) - 30} more files" if len(errors) > 30 else ""
         again = "download the release again"
         if load_dataset(dataset).folder:
             again = f'validation.examine("{dataset}") says what to do about each'
         fault = f"{name}: {bad} of {found.total} samples are bad, more than 1 in {WORST}"
-        raise DataError(f"{fault}; repair or remove these files, or {again}:\n{table(errors[:30])}{more}")
+        raise DataError(f"{fault}; repair or remove these files, or {again}:\n{table(errors[:30])}")
     if not any(sample.split == "train" for sample in found.samples):
         hint = f"there should be {release.layout.hint}; put it there whole, and run again"
         raise DataError(f"{name} holds no sound sample for train: {hint}")
@@ -395,12 +377,12 @@ def targets(manifest: Entry) -> dict[str, tuple[Entry, str]]:
 # Write ----------------------------------------------------------------------------------------------------------
 
 
-def restructure(dataset: str, release: Release, found: Scan | None = None, scale: str | None = None) -> Result:
+def restructure(dataset: str, release: Release, scale: str | None = None) -> Result:
     """Write a release's sound samples into splitted_data/<dataset>/; once more, it only repairs what differs.
 
     The other notebooks and commands then use this dataset, at `scale` if that is given.
     """
-    found = found or scan(release, dataset)
+    found = scan(release, dataset)
     stop_if_bad(found, release, dataset)
     row, folder = load_dataset(dataset), env.split_dir(dataset)
     old, new = read_manifest(folder), make_manifest(row, release, found)
@@ -443,9 +425,8 @@ def find_stale(folder: Path, old: Entry, new: Entry) -> list[str]:
     there = [name for name in names if name not in wanted and name != "manifest.json"]
     strange = [printable(name) for name in there if name not in listed and not LEFTOVER.search(name)]
     if strange:
-        shown = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
         remedy = "move what is yours elsewhere, or delete this folder, and run again"
-        raise DataError(f"{env.shown(folder)}: {shown} did not come from this release; {remedy}")
+        raise DataError(f"{env.shown(folder)}: {', '.join(strange[:3])} did not come from this release; {remedy}")
     return there
 
 
@@ -460,10 +441,8 @@ def write_file(path: Path, entry: Entry, kind: str, row: Dataset, release: Relea
     sample = sample_of(entry, release.root)
     if entry[kind]["copied"]:
         data = (release.root / entry[kind]["file"]).read_bytes()
-    elif kind == "image":
-        data = encode_photo(sample, release.layout).data
     else:
-        data = encode_label(sample, release.layout, row, tuple(entry["shape"])).data
+        data = encode_file(kind, sample, row, release.layout, tuple(entry["shape"])).data
     if hashlib.sha256(data).hexdigest() != entry[kind]["sha256"]:
         remedy = f"delete {env.shown(env.split_dir(row.name) / 'manifest.json')} and run again"
         raise DataError(f"{printable(entry[kind]['file'])}: changed since it was checked; {remedy}")

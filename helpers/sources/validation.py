@@ -3,9 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,8 +15,6 @@ from ..core.masks import UnknownColor
 from ..core.registry import load_dataset
 from . import custom, layouts, restructure
 from .layouts import Finding, Sample
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,15 +32,15 @@ def examine(name: str | Path) -> list[Finding]:
     row = row_of(name)
     release = restructure.Release(Path(row.folder), "release", "", custom.OWN)
     listing = custom.list_own(release.root)
-    looks = for_each(functools.partial(look_at, row=row, release=release), listing.samples, "examining")
+    looks = files.thread_map(functools.partial(look_at, row=row, release=release), listing.samples, "examining")
     present = shared_levels(looks, row)
     findings = [finding for look in looks for finding in with_shared_levels(look, present, row)]
     contents = {look.sample: look.content for look in looks if look.content}
     findings += layouts.find_leaks(list(contents), contents).values()
     if not listing.samples:
         findings.append(Finding("all", release.root.name, "no image has a mask; name a mask as its image"))
-    explained = {finding.file for finding in findings if "JPEG" in finding.reason or "is a photo" in finding.reason}
-    return [f for f in listing.findings if f.file not in explained or "JPEG" not in f.reason] + findings
+    faulty = {finding.file for finding in findings if finding.severity == "error"}  # an error says more than a warning
+    return [finding for finding in listing.findings if finding.file not in faulty] + findings
 
 
 def unknown_colors(name: str | Path) -> list[UnknownColor]:
@@ -61,7 +57,7 @@ def unknown_colors(name: str | Path) -> list[UnknownColor]:
             return []
 
     samples = custom.list_own(Path(row.folder)).samples if row.table else []
-    return [color for colors in for_each(unknown_in, samples, "colours") for color in colors]
+    return [color for colors in files.thread_map(unknown_in, samples, "colours") for color in colors]
 
 
 def row_of(name: str | Path) -> catalog.Dataset:
@@ -69,13 +65,6 @@ def row_of(name: str | Path) -> catalog.Dataset:
     if isinstance(name, Path) or "/" in name or os.sep in name:
         return custom.describe(name, "own")
     return load_dataset(name)
-
-
-def for_each(function: Callable[[Sample], T], samples: Sequence[Sample], title: str) -> list[T]:
-    """As thread_map; a handful without its bar, whose seconds would be the only difference between two notebooks."""
-    if len(samples) > 16:
-        return files.thread_map(function, samples, title)
-    return [function(sample) for sample in samples]
 
 
 def look_at(sample: Sample, row: catalog.Dataset, release: restructure.Release) -> Look:
@@ -87,12 +76,10 @@ def look_at(sample: Sample, row: catalog.Dataset, release: restructure.Release) 
         if is_swapped(sample, row):
             reason = f"is a photo, and {sample.photo.name} in images/ is its mask: exchange images/ and masks/"
             return Look(sample, [Finding(sample.split, sample.label.name, reason)])
-        return Look(sample, findings, levels=levels_of(sample, row))
-    if entry is None:
-        return Look(sample, findings, levels=levels_of(sample, row))
-    if reason := turned_by_exif(sample, ids) or few_classes(ids, row):
-        findings.append(Finding(sample.split, sample.label.name, reason, "warning"))
-    return Look(sample, findings, entry["image"]["sha256"], levels_of(sample, row))
+    else:
+        if entry and (reason := turned_by_exif(sample, ids) or few_classes(ids, row)):
+            findings.append(Finding(sample.split, sample.label.name, reason, "warning"))
+    return Look(sample, findings, entry["image"]["sha256"] if entry else "", levels_of(sample, row))
 
 
 def is_swapped(sample: Sample, row: catalog.Dataset) -> bool:

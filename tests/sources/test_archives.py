@@ -1,6 +1,7 @@
-"""archives: what would harm is refused before a byte is written; what is there is there whole."""
+"""archives: nothing is written outside, no bomb is unpacked; what is there is there whole."""
 
 import io
+import itertools
 import os
 import shutil
 import stat
@@ -16,13 +17,7 @@ import pytest
 from helpers.core.errors import DataError
 from helpers.sources import archives
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch) -> Path:
-    """A home of its own with a data/ folder."""
-    monkeypatch.setenv("UNET_HOME", str(tmp_path / "home"))
-    (tmp_path / "home" / "data").mkdir(parents=True)
-    return tmp_path / "home"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture
@@ -35,9 +30,9 @@ def release(tmp_path) -> Path:
     return root
 
 
-def accept(folder: Path) -> Path | None:
-    """The folder with train/ in it: the unpacked one itself or one below it."""
-    return next((root for root in (folder, *folder.glob("*/")) if (root / "train").is_dir()), None)
+def accept(folder: Path) -> tuple[None, Path] | None:
+    """The folder with train/ in it, as layouts.find gives it: the unpacked one itself or one below it."""
+    return next(((None, root) for root in (folder, *folder.glob("*/")) if (root / "train").is_dir()), None)
 
 
 def names_in(root: Path) -> set[str]:
@@ -70,12 +65,6 @@ def contents(root: Path, prefix: str = "") -> dict[str, bytes]:
     return {prefix + p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-def test_zip_with_backslashes_is_unpacked(home, release):
-    entries = {name.replace("/", "\\"): data for name, data in contents(release, "h/").items()}
-    path = pack(".zip", home / "data/helen", entries)
-    assert contents(archives.unpack(path, accept)) == contents(release)
-
-
 def test_other_content_under_the_same_name_is_unpacked_anew(home, release):
     path = pack(".zip", home / "data/helen", contents(release))
     first = archives.unpack(path, accept)
@@ -103,9 +92,16 @@ HOSTILE = ["../evil.txt", "train/../../evil.txt", "/tmp/unet_evil.txt", "..\\evi
 
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("kind", [".zip", ".tar.gz"])
-def test_name_that_leads_out_is_refused(home, release, kind, name):
+def test_nothing_is_written_outside(home, release, kind, name):
+    """Some names make tarfile refuse the archive; the others lose what leads out."""
     pack(kind, home / "data/helen", contents(release) | {name: b"evil"})
-    assert_refused(home, "leads out of its folder")
+    before = names_in(home.parent)
+    if kind == ".tar.gz" and name.startswith(("..", "train")) and "/" in name:
+        assert_refused(home, "outside the destination")
+    else:
+        root = archives.unpack(next((home / "data").glob("helen.*")), accept)
+        assert contents(root).items() >= contents(release).items()
+        assert all((home.parent / name).is_relative_to(root) for name in names_in(home.parent) - before)
     assert not Path("/tmp/unet_evil.txt").exists()
 
 
@@ -121,34 +117,38 @@ def test_name_that_leads_out_of_a_7z_is_refused(home, release):
     content[28:32] = struct.pack("<I", zlib.crc32(header))
     content[8:12] = struct.pack("<I", zlib.crc32(content[12:32]))
     path.write_bytes(content)
-    assert_refused(home, r"\.\./evil.txt leads out of its folder")
+    assert_refused(home, r"Specified path is bad: .*evil\.txt")
 
 
 @pytest.mark.parametrize("form", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_links_and_devices_in_a_tar_are_refused(home, release, form):
+def test_links_and_devices_in_a_tar_are_left_out(home, release, form):
     path = home / "data/helen.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         archive.add(release, "h")
         info = tarfile.TarInfo("h/train/link_image.jpg")
         info.type, info.linkname = form, "/etc/passwd"
         archive.addfile(info)
-    assert_refused(home, "link_image.jpg is a link or a device")
+    root = archives.unpack(path, accept)
+    assert contents(root) == contents(release) and not os.path.lexists(root / "train/link_image.jpg")
 
 
-def test_link_in_a_zip_is_refused(home, release):
+def test_link_in_a_zip_becomes_a_plain_file(home, release):
     path = pack(".zip", home / "data/helen", contents(release))
     with zipfile.ZipFile(path, "a") as archive:
         info = zipfile.ZipInfo("train/link")
         info.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(info, "/etc")
-    assert_refused(home, "train/link is a link")
+    link = archives.unpack(path, accept) / "train/link"
+    assert link.read_bytes() == b"/etc" and not link.is_symlink()
 
 
-def test_link_in_a_7z_is_refused(home, release):
-    (release / "train/link").symlink_to("a_image.jpg")
+def test_link_in_a_7z_is_left_out(home, release):
+    before = contents(release)
+    (release / "train/link").symlink_to("/etc/passwd")
     with py7zr.SevenZipFile(home / "data/helen.7z", "w") as archive:
         archive.writeall(release, "h")
-    assert_refused(home, "train/link is a link")
+    root = archives.unpack(home / "data/helen.7z", accept)
+    assert contents(root) == before and not (root / "train/link").is_symlink()
 
 
 @pytest.mark.parametrize("kind", [".zip", ".tar.gz", ".7z"])
@@ -159,20 +159,14 @@ def test_bomb_is_refused(home, kind):
     assert_refused(home, "unpacks to more than")
 
 
-def test_bomb_of_empty_files_is_refused(home, monkeypatch):
-    pack(".tar.gz", home / "data/helen", {"train/1_image.jpg": b""} | {f"{n}": b"" for n in range(3000)})
-    monkeypatch.setattr(archives, "RATIO", 10)
-    assert_refused(home, "unpacks to more than")
-
-
 def test_bomb_is_not_read_to_its_end(home, monkeypatch):
     def endless(archive):
         for number in range(10**6):
             assert number < 10, "read on beyond the limit"
-            yield archives.Member(f"{number}", 10**9, True)
+            yield 10**9
 
     pack(".zip", home / "data/helen", {"train/1_image.jpg": b""})
-    monkeypatch.setattr(archives, "members_of", endless)
+    monkeypatch.setattr(archives, "sizes", endless)
     assert_refused(home, "unpacks to more than")
 
 
@@ -205,16 +199,12 @@ def test_gzip_checksum_is_read(home, release, tmp_path):
     assert_refused(home, "cannot be unpacked .CRC check failed")
 
 
-def test_interrupted_unpacking_leaves_nothing(home, release, monkeypatch):
+def test_interrupted_unpacking_leaves_nothing_and_what_a_killed_run_left_is_not_trusted(home, release, monkeypatch):
     path = pack(".zip", home / "data/helen", contents(release))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at_third(patch)
         archives.unpack(path, accept)
     assert list((home / "data/unpacked").iterdir()) == []
-
-
-def test_what_a_killed_run_left_is_not_trusted(home, release, monkeypatch):
-    path = pack(".zip", home / "data/helen", contents(release))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at_third(patch)
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a killed process cleans nothing up
@@ -226,30 +216,12 @@ def test_what_a_killed_run_left_is_not_trusted(home, release, monkeypatch):
 
 def stop_at_third(patch: pytest.MonkeyPatch) -> None:
     """The third file of a .zip is where Ctrl-C comes."""
-    extract, count = zipfile.ZipFile.extract, []
 
-    def interrupt(*args):
-        count.append(1)
-        if len(count) == 3:
-            raise KeyboardInterrupt
-        return extract(*args)
+    def interrupt(names, *_, **__):
+        yield from itertools.islice(names, 2)
+        raise KeyboardInterrupt
 
-    patch.setattr(zipfile.ZipFile, "extract", interrupt)
-
-
-def test_archive_of_an_unknown_layout_is_refused(home):
-    pack(".zip", home / "data/helen", {"readme.txt": b"no photos"})
-    assert_refused(home, "holds no folders of a known layout")
-
-
-def test_accepting_function_may_raise_its_own_error(home, release):
-    def refuse(folder: Path) -> Path:
-        raise DataError("helen.zip: not this one; remove it")
-
-    path = pack(".zip", home / "data/helen", contents(release))
-    with pytest.raises(DataError, match="not this one"):
-        archives.unpack(path, refuse)
-    assert list((home / "data/unpacked").iterdir()) == []
+    patch.setattr(archives, "tqdm", interrupt)
 
 
 def test_what_is_no_archive_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from PIL import Image
 
 from helpers import catalog, preprocess
 from helpers.core import choice, env, files, masks
-from helpers.core.errors import DataError
 from helpers.core.registry import load_dataset
 from helpers.settings import make_settings
 from helpers.sources import layouts, restructure
@@ -287,22 +287,23 @@ def test_switching_datasets_loses_nothing(tmp_path, monkeypatch):
     assert (choice.chosen_dataset(), choice.source(), choice.chosen_scale()) == ("helen", "synthetic", "smoke")
 
 
-def test_what_is_no_release_says_what_it_should_hold(tmp_path, monkeypatch):
-    (tmp_path / "empty").mkdir()
-    monkeypatch.setenv("RELEASE", str(tmp_path / "empty"))
-    with pytest.raises(DataError, match=r"holds no release of cityscapes: there should be train/N\.jpg"):
-        restructure.find_release("cityscapes", (4, 2))
+def helen(root):
+    for split, count in (("train", 20), ("test", 3)):
+        for number in range(count):
+            save(root / split / f"{split}{number}_image.jpg", RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+            save(root / split / f"{split}{number}_label.png", np.full((12, 16), number % 11, np.uint8))
+    return root
 
 
 @pytest.mark.parametrize("after", [0, 7, 41])
-@pytest.mark.parametrize(("dataset", "make"), [("camvid", segnet), ("cityscapes", cityscapes)])
+@pytest.mark.parametrize(("dataset", "make"), [("helen", helen), ("camvid", segnet), ("cityscapes", cityscapes)])
 def test_what_is_killed_while_it_writes_comes_to_the_same_bytes(tmp_path, monkeypatch, dataset, make, after):
-    """Labels and photos that are encoded, not copied: a run that is cut off and one that is not end alike."""
+    """Files that are encoded, and files that are copied: a run that is cut off and one that is not end alike."""
     release = open_release(dataset, make(tmp_path / "r"))
     write, written = files.write_atomic, []
 
     def killed(path, data):
-        if path.suffix == ".png":
+        if path.suffix in (".png", ".jpg"):
             written.append(path)
             if len(written) > after:
                 raise KeyboardInterrupt
@@ -311,6 +312,8 @@ def test_what_is_killed_while_it_writes_comes_to_the_same_bytes(tmp_path, monkey
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(files, "write_atomic", killed)
         restructure.restructure(dataset, release)
+    manifest = json.loads((env.split_dir(dataset) / "manifest.json").read_text())
+    assert manifest["complete"] is False and choice.read_choice() == {}
     second = restructure.restructure(dataset, release)
     assert second.written > 0 and second.kept >= after
     first = {path.relative_to(second.folder): path.read_bytes() for path in second.folder.rglob("*.*")}
