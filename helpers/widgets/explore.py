@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from .. import metrics, plots
 from ..augment import Augment
 from ..catalog import VOID, Dataset
-from ..plots.canvas import FAINT, HUES, LABEL, WIDTH, message, place
+from ..plots.canvas import FAINT, HUES, INK, LABEL, WIDTH, message, place
 from ..predict import Segmenter
 from ..preprocess import Arrays, resize_label, resize_photo
 from .controls import Explorer, tiles
 
-NAMES, COLORS = ("", "FP", "FN", "TP"), ("#d8d8d8", "#d55e00", "#0072b2", "#009e73")  # of 2 x truth + prediction
+NAMES, COLORS = ("TN", "FP", "FN", "TP"), ("#d8d8d8", "#d55e00", "#0072b2", "#009e73")  # of 2 x truth + prediction
 PALETTE = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (*COLORS, "#ffffff")], np.uint8)
 
 
@@ -39,8 +39,8 @@ def dice_grid(truth: Any, prediction: Any = None) -> Explorer:
         explorer.redraw()
 
     explorer = Explorer(draw, ipywidgets.Label("Click the pixels to predict:"), grid, clear)
-    for i, pixel in enumerate(pixels):
-        pixel.on_click(lambda _, i=i: put(i, 1 - p.flat[i]))
+    for i in range(t.size):
+        pixels[i].on_click(lambda _, i=i: put(i, 1 - p.flat[i]))
     clear.on_click(lambda _: put(slice(None), 0))
     return explorer
 
@@ -51,13 +51,13 @@ def dice_picture(t: np.ndarray, p: np.ndarray) -> Figure:
     cells[:, ::40] = cells[:, :, ::40] = len(NAMES)  # white lines
     figure = tiles({"truth": PALETTE[cells[0]], "prediction": PALETTE[cells[1]]})
     for (y, x), code in np.ndenumerate(2 * t + p):
-        figure.axes[1].text(40 * x + 20, 40 * y + 20, NAMES[code], ha="center", va="center", color="white")
-    matrix = metrics.confusion(torch.from_numpy(p), torch.from_numpy(t), 2).numpy()
-    (tn, fp), (fn, tp) = matrix.tolist()
+        ink = "white" if code else INK
+        figure.axes[1].text(40 * x + 20, 40 * y + 20, NAMES[code], ha="center", va="center", color=ink)
+    (tn, fp), (fn, tp) = matrix = metrics.confusion(torch.from_numpy(p), torch.from_numpy(t), 2).numpy()
     scores = {
         f"Dice = 2 TP / (2 TP + FP + FN) = {2 * tp} / {2 * tp + fp + fn}": metrics.f1(matrix, (1,)),
         f"IoU = TP / (TP + FP + FN) = {tp} / {tp + fp + fn}": metrics.iou(matrix)[1],
-        f"pixel accuracy = right / all = {tp + tn} / {t.size}": metrics.accuracy(matrix),
+        f"pixel accuracy = (TP + TN) / all = {tp + tn} / {t.size}": metrics.accuracy(matrix),
     }
     axes = place(figure, 610, 10, 280, 284)
     axes.set(xlim=(0, 1), ylim=(3, 0))
@@ -105,8 +105,8 @@ def feature_maps(segmenter: Segmenter, photo: np.ndarray) -> Explorer:
         planes = maps[layer.value]
         channel.max = len(planes) - 1
         first, plane = channel.value // 16 * 16, planes[channel.value]
-        name = classes[channel.value] if layer.value == "out" else f"channel {channel.value}"
-        figure = tiles({"photo": small, f"{layer.value}, {name}: {plane.shape[0]} x {plane.shape[1]}": plane})
+        what = classes[channel.value] if layer.value == "out" else f"channel {channel.value}"
+        figure = tiles({"photo": small, f"{layer.value}, {what}: {plane.shape[0]} x {plane.shape[1]}": plane})
         for i, one in enumerate(planes[first : first + 16]):
             axes = place(figure, 606 + 72 * (i % 4), 226 - 72 * (i // 4), 68, 68)
             axes.imshow(one, cmap="magma", aspect="auto")

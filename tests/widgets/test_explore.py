@@ -49,7 +49,7 @@ def test_dice_by_clicks(texts):
     """Truth and prediction of four pixels: two in common, then three, then none."""
     one = widgets.dice_grid(torch.from_numpy(TRUTH))
     _, grid, clear = one.controls
-    assert [pixel.description for pixel in grid.children[4:8]] == ["", "FN", "TP", "FP"]
+    assert [pixel.description for pixel in grid.children[4:8]] == ["TN", "FN", "TP", "FP"]
     assert "= 4 / 8\n= 0.500" in texts() and "= 2 / 6\n= 0.333" in texts() and "= 12 / 16\n= 0.750" in texts()
     [grid.children[number].click() for number in (5, 7)]
     assert "= 6 / 8\n= 0.750" in texts() and "= 3 / 5\n= 0.600" in texts() and "= 14 / 16\n= 0.875" in texts()
