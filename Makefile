@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 # Beside it, Colab's older widgets: small, since it shares all the rest with the first.
 COLAB := $(VENV)-colab
 COLAB_STAMP := $(COLAB)/.installed
-COLAB_TESTS := tests/widgets/test_panel.py
+COLAB_TESTS := tests/widgets/test_panel.py tests/widgets/test_explore.py
 # All but whole trainings; what else takes long is marked slow.
 FAST_TESTS := tests/core tests/sources tests/training tests/plots $(filter-out tests/test_trainer%,$(wildcard tests/test_*.py))
 # The UNET_HOME of `make run` and `make notebooks`: a reader's data/ and runs/ are neither read nor written.
@@ -46,7 +46,7 @@ test: $(STAMP) lint ## check the code, run all unit tests, the six notebooks as 
 	@if $(PY) -c 'import sys; sys.exit(sys.version_info >= (3, 14))'; then $(MAKE) --no-print-directory test-colab; \
 	else echo "left out: make test-colab (Colab has no Python 3.14, and its pyzmq no wheel for it)"; fi
 
-test-colab: $(COLAB_STAMP) ## run the panel's tests on Colab's ipykernel, IPython and ipywidgets
+test-colab: $(COLAB_STAMP) ## run the widgets' tests on Colab's ipykernel, IPython and ipywidgets
 	@unset RELEASE DATASET SCALE && $(COLAB)/bin/python -m pytest $(COLAB_TESTS)
 
 test-all: test ## test, and what takes long: a training killed 20 times, the notebooks on every dataset

@@ -30,7 +30,7 @@ def without_progress(text: str) -> str:
 
 
 def is_widget(output: NotebookNode) -> bool:
-    """A widget's picture is dead in a file: nothing stands behind it."""
+    """A widget is dead in a file: nothing stands behind it."""
     return WIDGET in output.get("data", {})
 
 
@@ -47,11 +47,13 @@ def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Outputs without progress and widgets; streams that then stand side by side joined."""
+    """Outputs without progress and widgets, of which a picture stays; streams that then stand side by side joined."""
     kept: list[NotebookNode] = []
     for output in joined(outputs):
         if output.output_type == "stream":
             output.text = without_progress(output.text) if output.name == "stderr" else drawn(output.text)
+        if is_widget(output) and "image/png" in output.data:
+            del output.data[WIDGET]
         if not is_widget(output) and not (output.output_type == "stream" and not output.text):
             kept.append(output)
     return joined(kept)

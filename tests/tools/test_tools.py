@@ -170,6 +170,12 @@ def test_faults_finds_errors_widgets_and_idle_cells():
     assert found == ["cell 0: error E", "cell 0: a saved widget", "cell 1: not executed"]
 
 
+def test_of_a_widget_its_picture_is_kept():
+    data = {scrub.WIDGET: {"model_id": "1"}, "image/png": "iVBO", "text/plain": "A picture"}
+    kept = scrub.tidy([new_output("display_data", data=data), new_output("display_data", data={scrub.WIDGET: {}})])
+    assert [output.data for output in kept] == [{"image/png": "iVBO", "text/plain": "A picture"}]
+
+
 def test_of_a_stream_bars_go_and_warnings_stay():
     assert scrub.without_progress(f"{BAR}UserWarning: few images\n{BAR}") == "UserWarning: few images"
     # tqdm with leave=False ends in blanks: kept, they would be an empty coloured line under the cell
