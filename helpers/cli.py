@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from . import metrics, predict, preprocess
+from . import lesson, metrics, predict, preprocess
 from .catalog import CATALOG, Dataset
 from .core import choice, distributed, env, files, masks, photo_files
 from .core.errors import DataError, UNetError
 from .core.registry import load_dataset
-from .settings import SAMPLES, SCALES, Settings, make_settings
+from .settings import SCALES, Settings, make_settings
 from .sources import download, restructure
 from .trainer import Trainer
 from .training import checkpoint, export
@@ -32,10 +32,7 @@ def prepare(options: argparse.Namespace) -> int:
     made. The same command once more repairs what is missing.
     """
     dataset = options.dataset or choice.chosen_dataset()
-    release = restructure.find_release(dataset, SAMPLES[options.scale or choice.default_scale("synthetic")])
-    print(release.where)
-    scale = options.scale or choice.default_scale(release.source)
-    result = restructure.restructure(dataset, release, scale=scale)
+    result = lesson.prepare(dataset, options.scale)
     print(restructure.table(result.findings))
     print(", ".join(f"{count} {split}" for split, count in result.counts.items()))
     return 0

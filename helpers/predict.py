@@ -114,7 +114,10 @@ def find_weights(dataset: str, run: str) -> Path:
         return best
     if dataset == "helen":
         return PRETRAINED
-    raise DataError(f"run {run!r} of {dataset} has no weights, and none come with the project: run notebook 04 first")
+    raise DataError(
+        f"run {run!r} of {dataset} has no weights, and none come with the project: run notebook 04 (04_dice_train) "
+        "until an epoch is finished"
+    )
 
 
 @contextlib.contextmanager
@@ -139,9 +142,9 @@ def predict_files(segmenter: Segmenter, photos: dict[str, Path], out: Path, batc
     While the network works on one batch, the next is decoded and the one before is enlarged and written; no more are
     in memory, however many photos there are. DataError if a label map cannot be written: those before it are whole.
     """
-    names, faults = list(photos), {}
+    names, faults, style = list(photos), {}, files.bar_style()
     writes: list[Future[None]] = []
-    with ThreadPoolExecutor(hardware.cores()) as pool, tqdm(total=len(names), desc="predict") as bar:
+    with ThreadPoolExecutor(hardware.cores()) as pool, tqdm(total=len(names), desc="predict", **style) as bar:
 
         def start_reading(first: int) -> dict[str, Future[np.ndarray]]:
             return {name: pool.submit(files.read_photo, photos[name]) for name in names[first : first + batch]}

@@ -62,8 +62,8 @@ def pairs(dataset: str, split: str) -> list[tuple[str, Path, Path]]:
     labels = {p.stem: p for p in sorted((root / "labels").glob("[!.]*.png"))}
     if not photos:
         raise DataError(
-            f"{env.shown(root)} holds no photos: run notebook 01 first, or "
-            f"python -m helpers prepare --dataset {dataset}"
+            f"{env.shown(root)} holds no photos: run notebook 01 (01_restructure_data), or "
+            f"python -m helpers prepare --dataset {dataset} in the folder that holds helpers/"
         )
     if not is_whole(root.parent):
         raise DataError(f"{env.shown(root.parent)} is half copied: run notebook 01 again, it goes on from there")
@@ -125,9 +125,9 @@ def write_arrays(folder: Path, samples: list, size: Size, classes: int, title: s
     shape = (len(samples), *sides(size))
     create = functools.partial(np.lib.format.open_memmap, mode="w+", dtype=np.uint8)
     images, labels = create(folder / "images.npy", shape=(*shape, 3)), create(folder / "labels.npy", shape=shape)
-    work = functools.partial(convert, size=size, classes=classes)
+    work, bar = functools.partial(convert, size=size, classes=classes), files.bar_style()
     with ThreadPoolExecutor(hardware.cores()) as pool:  # PIL lets go of the GIL while it decodes and resizes
-        for row, (image, label) in enumerate(tqdm(pool.map(work, samples), title, len(samples))):
+        for row, (image, label) in enumerate(tqdm(pool.map(work, samples), title, len(samples), **bar)):
             images[row], labels[row] = image, label
     images.flush()
     labels.flush()

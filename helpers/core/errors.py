@@ -4,6 +4,10 @@
 class UNetError(Exception):
     """Base of every error that this package raises on purpose: message = fault, then remedy."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: the message. Its traceback would only lead into helpers/."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class DataError(UNetError):
     """A release, a split, a label file or an array is not what it should be."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from ..core import env
+from ..core import env, files
 from ..core.errors import DataError
 
 NOISE = {".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX", ".ipynb_checkpoints"}
@@ -134,12 +134,12 @@ def extract(path: Path, folder: Path) -> None:
     """Write the files of an archive below `folder`; what it holds has been checked."""
     with open_archive(path) as archive:
         if isinstance(archive, zipfile.ZipFile):
-            for entry in tqdm(archive.infolist(), "unpacking", unit="file"):
+            for entry in tqdm(archive.infolist(), "unpacking", unit="file", **files.bar_style()):
                 entry.filename = entry.filename.replace("\\", "/")  # as some programs for Windows write it
                 if is_wanted(entry.filename):
                     archive.extract(entry, folder)
         elif isinstance(archive, tarfile.TarFile):
-            for header in tqdm(archive, "unpacking", unit="file"):
+            for header in tqdm(archive, "unpacking", unit="file", **files.bar_style()):
                 if is_wanted(header.name):
                     archive.extract(header, folder, filter="data")
         else:
