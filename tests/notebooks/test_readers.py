@@ -5,10 +5,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from nbformat import NotebookNode
 from traitlets.config import Config
 
-from tools import run_notebooks, setup_cell
+from tools import run_notebooks, scrub, setup_cell
 
 NAMES = [path.name for path in sorted(setup_cell.NOTEBOOKS.glob("0*.ipynb"))]
 # Jupyter's stop button after each fit's first step: SIGINT in the kernel.
@@ -38,15 +37,13 @@ def run(name: str, home: Path, before: dict[str, str] | None = None, dataset: st
         timeout=300,
     )
     client.execute(env=env)
-    printed = outputs(notebook)
-    assert not [output for output in printed if output.output_type == "error"]
-    assert not [output.text for output in printed if output.get("name") == "stderr"]
-    return "".join(output.text for output in printed if output.output_type == "stream")
-
-
-def outputs(notebook: NotebookNode) -> list[NotebookNode]:
-    """Of all its cells."""
-    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    streams = [
+        output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"
+    ]
+    assert not [output.text for output in streams if output.name == "stderr"]
+    scrub.scrub(notebook, name[:2])
+    assert scrub.faults(notebook) == []  # an error, a bar that stays
+    return "".join(output.text for output in streams)
 
 
 @pytest.mark.parametrize("name", NAMES)
