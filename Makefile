@@ -29,7 +29,7 @@ export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-colab test-all lab notebooks badges lint clean
+.PHONY: help run test test-fast test-colab test-all lab notebooks badges colab lint clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,10 @@ notebooks: $(STAMP) ## run the six on synthetic faces and keep outputs, weights 
 
 badges: $(STAMP) ## write the Colab badge and the set-up cell into all six (OWNER=... REPO=...: on GitHub)
 	@$(PY) -m tools.badges $(if $(call given,OWNER)$(call given,REPO),"$(OWNER)/$(REPO)")
+
+colab: ## write build/colab.zip, all that Colab needs: upload it there with a notebook, or put it on your Drive
+	@mkdir -p build && git archive --prefix=unet/ -o build/colab.zip HEAD helpers notebooks weights benchmarks/results \
+	  data/README.md pyproject.toml README.md LICENSE && ls -sh build/colab.zip
 
 lint: $(STAMP) ## check style, format and types of all code, notebooks included
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

@@ -16,8 +16,9 @@ from .catalog import CATALOG, Dataset
 from .core import choice, distributed, env, files, masks, photo_files
 from .core.errors import DataError, UNetError
 from .core.registry import load_dataset
-from .settings import SAMPLES, SCALES, Settings, make_settings
+from .settings import SCALES, Settings, make_settings
 from .sources import download, restructure
+from .sources.prepare import prepare as prepare_data
 from .trainer import Trainer
 
 INTERRUPTED = 130  # the exit status that a shell gives to what Ctrl-C ended
@@ -29,10 +30,7 @@ def prepare(options: argparse.Namespace) -> int:
     The release lies in data/, or where the environment variable RELEASE points; without one, synthetic samples are
     made. The same command once more repairs what is missing.
     """
-    release = restructure.find_release(options.dataset, SAMPLES[options.scale or choice.default_scale("synthetic")])
-    print(release.where)
-    scale = options.scale or choice.default_scale(release.source)
-    result = restructure.restructure(options.dataset, release, scale=scale)
+    result = prepare_data(options.dataset, options.scale)
     print(restructure.table(result.findings))
     print(", ".join(f"{count} {split}" for split, count in result.counts.items()))
     return 0

@@ -101,16 +101,6 @@ def load(where: Path | str, device: torch.device | str | None = None, flip: bool
     return segmenter
 
 
-def find_weights(dataset: str, run: str) -> Path:
-    """The export of a run, else (for faces) the one that comes with the project; DataError if there is neither."""
-    best = env.run_dir(dataset, run) / "best.pt"
-    if best.exists():
-        return best
-    if dataset == "helen":
-        return PRETRAINED
-    raise DataError(f"run {run!r} of {dataset} has no weights, and none come with the project: run notebook 04 first")
-
-
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """An OSError while `path` is written as a DataError with its remedy."""
@@ -142,7 +132,10 @@ def predict_files(segmenter: Segmenter, photos: dict[str, Path], out: Path, batc
     batches = [names[first : first + batch] for first in range(0, len(names), batch)]
     faults: dict[str, str] = {}
     written: Iterator[None] = iter(())
-    with ThreadPoolExecutor(hardware.cores()) as pool, tqdm(total=len(names), desc="predict") as bar:
+    with (
+        ThreadPoolExecutor(hardware.cores()) as pool,
+        tqdm(total=len(names), desc="predict", **files.bar_style()) as bar,
+    ):
         decoded = pool.map(read, names[:batch])  # begins now; the results are waited for where they are taken
         for this, following in zip(batches, [*batches[1:], []]):
             found = dict(zip(this, decoded))

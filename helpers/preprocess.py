@@ -59,17 +59,21 @@ def pairs(dataset: str, split: str) -> list[tuple[str, Path, Path]]:
     photos = {p.stem: p for kind in ("jpg", "png") for p in (root / "images").glob(f"[!.]*.{kind}")}
     labels = {p.stem: p for p in (root / "labels").glob("[!.]*.png")}
     if not photos:
-        remedy = f"run notebook 01 first, or python -m helpers prepare --dataset {dataset}"
-        raise DataError(f"{env.shown(root)} holds no photos: {remedy}")
-    try:  # 01 writes complete = false first, true last
-        whole = json.loads((root.parent / "manifest.json").read_text())["complete"] is True
-    except (OSError, ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
+        remedy = f"run notebook 01 (01_restructure_data), or python -m helpers prepare --dataset {dataset}"
+        raise DataError(f"{env.shown(root)} holds no photos: {remedy} in the folder that holds helpers/")
+    if not is_whole(root.parent):
         raise DataError(f"{env.shown(root.parent)} is half copied: run notebook 01 again, it goes on from there")
     if lone := sorted(photos.keys() ^ labels.keys()):
         raise DataError(f"{env.shown(root)}: {lone[0]} has no photo or no label; run notebook 01 again to repair it")
     return [(i, photos[i], labels[i]) for i in sorted(photos)]
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether 01 came to its end: it writes its manifest with complete = false first, with true last."""
+    try:
+        return json.loads((folder / "manifest.json").read_text())["complete"] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def fingerprint(samples: list[tuple[str, Path, Path]], size: Size) -> str:
@@ -112,7 +116,8 @@ def write_arrays(folder: Path, samples: list, size: Size, classes: int, title: s
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
     labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, shape)
     with ThreadPoolExecutor(hardware.cores()) as pool:  # PIL lets go of the GIL while it decodes and resizes
-        for row, (image, label) in enumerate(tqdm(pool.map(convert, samples), title, len(samples))):
+        done = tqdm(pool.map(convert, samples), title, len(samples), **files.bar_style())
+        for row, (image, label) in enumerate(done):
             images[row], labels[row] = image, label
     images.flush()
     labels.flush()

@@ -5,18 +5,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import metrics, preprocess
+from . import metrics, predict, preprocess
 from .augment import Augment, halve, to_float, to_ids
 from .batches import Feed
 from .core import choice, distributed
 from .core.errors import TrainingError
-from .settings import Settings
+from .settings import Settings, run_dir
 from .training import lr_finder, steering
 from .training.history import FULL_SIZE, read_history
 from .training.muon import as_matrix, orthogonal
@@ -24,7 +25,7 @@ from .training.session import Session
 from .training.stepper import Stepper
 
 # Notebooks import from the files at the top of helpers/ alone.
-__all__ = ["Trainer", "as_matrix", "orthogonal", "read_history", "run_name", "train_step"]
+__all__ = ["Trainer", "as_matrix", "orthogonal", "read_history", "run_name", "train_step", "trained_weights"]
 
 TRACE_EVERY = 10  # steps between two points of the loss curve
 
@@ -33,6 +34,20 @@ def run_name(settings: Settings) -> str:
     """The name of a run unless one is given: recipe, scale, and 'synthetic' where the data is."""
     synthetic = choice.source(settings.dataset) == "synthetic"
     return f"{settings.recipe}-{settings.scale}" + ("-synthetic" if synthetic else "")
+
+
+def trained_weights(settings: Settings) -> Path:
+    """The best weights of 04's run, or those that come with the project; where there are none, of one epoch's training.
+
+    That epoch is 04's own: its next fit goes on from there.
+    """
+    best = run_dir(settings.dataset, run_name(settings)) / "best.pt"
+    if not best.exists() and settings.dataset == "helen":
+        return predict.PRETRAINED
+    if not best.exists():
+        print("04_dice_train has finished no epoch, so we train one: expect rough results. 04 goes on from there.")
+        Trainer(settings, preprocess.open_arrays(settings.dataset, settings.shape)).fit(1)
+    return best
 
 
 def train_step(stepper: Stepper, x: Tensor, target: Tensor, rate: float) -> tuple[Tensor, Tensor]:

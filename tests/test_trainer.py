@@ -344,3 +344,19 @@ def test_a_stop_in_an_epoch_beyond_a_lowered_target_is_saved(arrays):
     tiny.at_step(one, 3, lower)
     one.fit(5)
     assert one.step == 3 == torch.load(one.folder / "last.pt", weights_only=True)["step"]
+
+
+def test_weights_to_look_at_are_the_run_s_or_ours_or_trained_first(arrays, monkeypatch, capsys):
+    settings = tiny.settings()
+    assert trainer.trained_weights(settings) == predict.PRETRAINED
+    one = tiny.trainer(arrays, trainer.run_name(settings)).fit(1)
+    assert trainer.trained_weights(settings) == one.folder / "best.pt"
+    pets = settings.replace(dataset="pets")  # none come with the project
+    monkeypatch.setattr(preprocess, "open_arrays", lambda *rest: {k: three_classes(v) for k, v in arrays.items()})
+    weights = trainer.trained_weights(pets)
+    assert weights.exists() and "so we train one" in capsys.readouterr().out
+    assert trainer.Trainer(pets, preprocess.open_arrays()).epoch == 1  # 04 goes on from there
+
+
+def three_classes(arrays):
+    return preprocess.Arrays(arrays.images, arrays.labels % 3, arrays.ids, arrays.content)

@@ -8,26 +8,27 @@ REPO = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPO / "notebooks"
 
 TEMPLATE = """\
-# Set-up, the same in all six notebooks: finds the folder that holds helpers/. Colab clones the repository first, once.
+# Set-up, the same in all six notebooks: finds the folder that holds helpers/.
+import importlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-if "google.colab" in sys.modules and not Path("helpers").is_dir():
-    url = os.environ.get("UNET_REPO", "https://github.com/{slug}")
-    clone = Path(url).name
-    if not Path(clone).exists():
-        subprocess.run(["git", "clone", "-q", "--depth", "1", url, clone], check=True)
-    os.chdir(clone)
-folders = [Path.cwd(), *Path.cwd().parents]
-top = next((folder for folder in folders if (folder / "helpers").is_dir()), folders[0])
-if str(top) not in sys.path:
-    sys.path.insert(0, str(top))
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # torch's threads sleep sooner: fast beside another busy process
-# Uncomment the next line to keep your work on Google Drive.
-# from google.colab import drive; drive.mount("/gdrive"); os.environ["UNET_HOME"] = "/gdrive/MyDrive/unet"
+DRIVE = False  # @param {{type: "boolean"}}
+places = [Path.cwd(), *Path.cwd().parents]
+if "google.colab" in sys.modules:
+    if DRIVE:  # your data and runs stay there
+        importlib.import_module("google.colab.drive").mount("/content/drive")
+        os.environ["UNET_HOME"] = "/content/drive/MyDrive/unet"
+    os.system("git clone -q --depth 1 https://github.com/{slug} /content/unet 2>/dev/null")
+    os.system("find /content -maxdepth 3 -name 'colab*.zip' -exec unzip -qn {{}} -d /content ';'")
+    places += [*Path("/content").glob("*"), *Path("/content").glob("drive/MyDrive/*")]
+missing = "helpers/ is missing: upload colab.zip (see README), or have it on Drive and tick DRIVE"
+top = next((place for place in places if (place / "helpers").is_dir()), None) or sys.exit(missing)
+sys.path.insert(0, str(top))
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # torch's idle threads sleep sooner
 %matplotlib inline"""
+NOBODY = "OWNER/REPO"  # until `make badges`: nothing is cloned, for it may be somebody's
 MARK = "# Set-up, the same in all six"  # by which the cell is known when its text has changed
 
 BADGE_IMAGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -48,7 +49,8 @@ def check_slug(slug: str) -> str:
 
 def source(slug: str) -> str:
     """Text of the set-up cell."""
-    return TEMPLATE.format(slug=slug)
+    lines = TEMPLATE.format(slug=slug).splitlines()
+    return "\n".join(line for line in lines if slug != NOBODY or "git clone" not in line)
 
 
 def badge(slug: str, name: str) -> str:

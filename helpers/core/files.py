@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -12,6 +13,7 @@ from typing import BinaryIO, TypeVar
 import filelock
 import numpy as np
 from PIL import Image, ImageOps
+from tqdm import tqdm
 from tqdm.contrib import concurrent
 
 from . import hardware
@@ -97,8 +99,19 @@ def thread_map(function: Callable[[T], R], items: Iterable[T], title: str) -> li
     Threads: Pillow, hashing and file access let go of Python's lock. An interrupt drops what has not begun.
     """
     items = list(items)
-    bar = {"desc": title, "disable": len(items) <= 16, "max_workers": hardware.cores()}
+    bar = {
+        "desc": title,
+        "disable": len(items) <= 16,
+        "max_workers": hardware.cores(),
+        "tqdm_class": tqdm,
+    } | bar_style()
     return concurrent.thread_map(function, items, **bar)
+
+
+def bar_style() -> dict:
+    """How tqdm draws a bar: in a notebook on stdout, since stderr is a red box there, and gone when it is full."""
+    in_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
+    return {"file": sys.stdout, "leave": False} if in_notebook else {}
 
 
 @contextlib.contextmanager

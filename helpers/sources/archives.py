@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..core import env
+from ..core import env, files
 from ..core.errors import DataError
 
 NOISE = {".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX", ".ipynb_checkpoints"}
@@ -97,13 +97,14 @@ def extract(path: Path, folder: Path) -> None:
 
     Links and devices are left out: no release has any, and past faults of such checks all began with a link.
     """
+    bar = {"desc": "unpacking", "unit": "file"} | files.bar_style()
     with open_archive(path) as archive:
         if isinstance(archive, zipfile.ZipFile):  # it writes a link as a plain file
             names = filter(is_wanted, archive.namelist())
-            archive.extractall(folder, tqdm(names, "unpacking", unit="file"))
+            archive.extractall(folder, tqdm(names, **bar))
         elif isinstance(archive, tarfile.TarFile):
             headers = (header for header in archive if is_wanted(header.name) and (header.isreg() or header.isdir()))
-            archive.extractall(folder, tqdm(headers, "unpacking", unit="file"), filter="data")
+            archive.extractall(folder, tqdm(headers, **bar), filter="data")
         else:
             plain = [info.filename for info in archive.list() if info.is_file or info.is_directory]
             archive.extract(folder, list(filter(is_wanted, plain)))

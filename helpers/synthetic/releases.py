@@ -41,9 +41,9 @@ class Sample:
 
 def write_all(samples: list[Sample], title: str, progress: bool) -> None:
     """Write all samples on all cores, with a bar if wanted. Spawned: a notebook's kernel must not be forked."""
-    workers = max(1, min(hardware.cores(), len(samples)))
+    workers, bar = max(1, min(hardware.cores(), len(samples))), files.bar_style()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for _ in tqdm(pool.map(Sample.write, samples, chunksize=4), title, len(samples), disable=not progress):
+        for _ in tqdm(pool.map(Sample.write, samples, chunksize=4), title, len(samples), disable=not progress, **bar):
             pass
 
 

@@ -3,52 +3,58 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from tools import setup_cell
 
-# Runs the cell (less its magics) `times` over, and prints where that leaves the interpreter.
+# Runs the cell (less its magics) twice, and prints where that leaves the interpreter.
 DRIVER = """
 import json, os, sys, types
-code, colab, times = sys.argv[1], sys.argv[2] == "colab", int(sys.argv[3])
+code, colab = sys.argv[1], sys.argv[2] == "colab"
 if colab:
-    sys.modules["google.colab"] = types.ModuleType("google.colab")
+    drive = types.ModuleType("google.colab.drive")
+    drive.mount = lambda place: os.rename("Drive", place)
+    sys.modules["google.colab"], sys.modules["google.colab.drive"] = types.ModuleType("google.colab"), drive
 before, environment = list(sys.path), dict(os.environ)
-for _ in range(times):
-    exec(code, {})
-added = [p for p in sys.path if p not in before]
+exec(code, {})
+exec(code.replace("DRIVE = True", "DRIVE = False"), {})
 import helpers
-print(json.dumps({"cwd": os.getcwd(), "added": added, "paths": len(sys.path) - len(before),
+print(json.dumps({"cwd": os.getcwd(), "added": sorted({p for p in sys.path if p not in before}),
                   "helpers": helpers.__file__, "environment": sorted(dict(os.environ).items() - environment.items())}))
 """
 
 
-def git(*arguments: str, cwd: Path) -> None:
-    """git, as somebody."""
-    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=cwd, check=True)
-
-
-@pytest.fixture
-def origin(tmp_path) -> Path:
-    """A small repository, in the shape of this one."""
-    folder = tmp_path / "origin" / "unet"
+def put(folder: Path) -> Path:
+    """A project in the shape of this one."""
     for name in ("helpers/__init__.py", "notebooks/01_restructure_data.ipynb"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("")
-    git("init", "-q", cwd=folder)
-    git("add", ".", cwd=folder)
-    git("commit", "-q", "-m", "first", cwd=folder)
     return folder
 
 
-def run_cell(cwd: Path, where: str, times: int = 1, url: str | None = None) -> dict:
-    """Run the cell in a fresh interpreter, as 'colab' or 'local'."""
-    lines = setup_cell.source("OWNER/REPO").splitlines()
-    code = "\n".join(line for line in lines if not line.startswith("%"))
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(cwd)} | ({"UNET_REPO": url} if url else {})
-    command = [sys.executable, "-c", DRIVER, code, where, str(times)]
+def zipped(path: Path) -> None:
+    """The same as `make colab` writes it."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("unet/helpers/__init__.py", "")
+
+
+@pytest.fixture
+def content(tmp_path) -> Path:
+    """Colab's /content, with a Drive that is not mounted yet."""
+    (tmp_path / "content" / "Drive" / "MyDrive").mkdir(parents=True)
+    (tmp_path / "content" / "sample_data").mkdir()
+    return tmp_path / "content"
+
+
+def run_cell(cwd: Path, where: str, slug: str = "OWNER/REPO", change: tuple[str, str] = ("", "")) -> dict:
+    """Run the cell in a fresh interpreter, as 'colab' or 'local'; RuntimeError with its last words if it fails."""
+    lines = setup_cell.source(slug).replace(*change).splitlines()
+    code = "\n".join(line for line in lines if not line.startswith("%")).replace("/content", str(cwd))
+    command = [sys.executable, "-c", DRIVER, code, where]
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(cwd)}
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)
@@ -56,46 +62,85 @@ def run_cell(cwd: Path, where: str, times: int = 1, url: str | None = None) -> d
     return json.loads(done.stdout)  # and nothing else: the cell itself prints nothing
 
 
-def test_colab_clones_once(tmp_path, origin):
-    """The first run clones and changes into it; a second one, and a new kernel, change nothing more."""
-    content = tmp_path / "content"
-    content.mkdir()
-    clone = content / "unet"
-    for times in (1, 2):
-        state = run_cell(content, "colab", times, f"file://{origin}")
-        assert Path(state["cwd"]) == clone
-        assert state["added"] == [str(clone)]
-        assert state["paths"] == 1
-        assert Path(state["helpers"]) == clone / "helpers" / "__init__.py"
-        (clone / "kept").touch()  # a second clone would not have it
-    assert (clone / "kept").exists()
-    assert sorted(p.name for p in content.iterdir()) == ["unet"]
-    log = subprocess.run(["git", "log", "--oneline"], cwd=clone, capture_output=True, text=True, check=True)
-    assert len(log.stdout.splitlines()) == 1
+def test_colab_with_nothing_says_what_to_do(content):
+    """In one sentence, not a traceback, and nothing is cloned from whoever is called OWNER."""
+    assert "git clone" not in setup_cell.source("OWNER/REPO")
+    for slug in ("OWNER/REPO", "me/faces"):
+        with pytest.raises(RuntimeError) as error:
+            run_cell(content, "colab", slug, ("https://github.com", "file:///nowhere"))
+        assert str(error.value).startswith("helpers/ is missing: upload colab.zip")
+        assert len(str(error.value).splitlines()) == 1
 
 
-def test_colab_says_when_the_clone_fails(tmp_path):
-    with pytest.raises(RuntimeError, match="CalledProcessError"):
-        run_cell(tmp_path, "colab", url=f"file://{tmp_path}/nowhere/unet")
+def test_colab_clones_the_fork(content, tmp_path):
+    fork = put(tmp_path / "me" / "faces")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=fork, check=True)
+    state = run_cell(content, "colab", "me/faces", ("https://github.com", f"file://{tmp_path}"))
+    assert state["added"] == [str(content / "unet")]
+
+
+@pytest.mark.parametrize("name", ["colab.zip", "colab (1).zip"])
+def test_colab_unpacks_the_zip(content, name):
+    zipped(content / name)
+    state = run_cell(content, "colab")
+    assert Path(state["helpers"]) == content / "unet" / "helpers" / "__init__.py"
+    (content / "unet/helpers/__init__.py").write_text("edited = 1")
+    run_cell(content, "colab")
+    assert (content / "unet/helpers/__init__.py").read_text() == "edited = 1"
+
+
+def test_colab_finds_an_unpacked_folder(content):
+    put(content / "any name")
+    assert run_cell(content, "colab")["added"] == [str(content / "any name")]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_drive_holds_the_project_and_keeps_the_work(content, packed):
+    """The zip or a folder on Drive; data and runs go to MyDrive/unet."""
+    drive = content / "Drive" / "MyDrive"
+    if packed:
+        zipped(drive / "colab.zip")
+    else:
+        put(drive / "faces")
+    state = run_cell(content, "colab", change=("DRIVE = False", "DRIVE = True"))
+    mounted = content / "drive" / "MyDrive"
+    assert Path(state["added"][0]) == (content / "unet" if packed else mounted / "faces")
+    assert ["UNET_HOME", str(mounted / "unet")] in state["environment"]
 
 
 @pytest.mark.parametrize("start", ["notebooks", "."])
-def test_elsewhere_only_the_path_changes(origin, start):
+def test_elsewhere_only_the_path_changes(tmp_path, start):
     """From notebooks/ or the repository's root: no clone, no change of folder, one environment variable for torch."""
-    before = sorted(p for p in origin.rglob("*") if ".git" not in p.parts)
-    state = run_cell(origin / start, "local", 2, "file:///nowhere")
-    assert Path(state["cwd"]) == (origin / start).resolve()
-    assert state["added"] == [str(origin)]
-    assert state["paths"] == 1
+    folder = put(tmp_path / "faces")
+    before = sorted(folder.rglob("*"))
+    state = run_cell(folder / start, "local", "me/faces")
+    assert Path(state["cwd"]) == (folder / start).resolve()
+    assert state["added"] == [str(folder)]
     assert state["environment"] == [["GOMP_SPINCOUNT", "10000"]]
-    after = sorted(p for p in origin.rglob("*") if not {".git", "__pycache__"} & set(p.parts))
-    assert after == before
+    assert sorted(p for p in folder.rglob("*") if "__pycache__" not in str(p)) == before
 
 
-def test_the_cell_is_short_and_ends_with_the_magic():
-    source = setup_cell.source("a/b")
+@pytest.mark.parametrize("slug", ["OWNER/REPO", "a/b"])
+def test_the_cell_is_short_and_ends_with_the_magic(slug):
+    source = setup_cell.source(slug)
     lines = source.splitlines()
-    assert len(lines) <= 20 and lines[-1] == "%matplotlib inline"
-    assert "https://github.com/a/b" in source and "import torch" not in source
-    (drive,) = [line for line in lines if "drive.mount" in line]
-    assert drive.startswith("# ") and 'os.environ["UNET_HOME"]' in drive
+    assert len(lines) <= 20 and max(map(len, lines)) <= 100 and lines[-1] == "%matplotlib inline"
+    assert ("https://github.com/a/b" in source) == (slug == "a/b") and "import torch" not in source
+    assert 'DRIVE = False  # @param {type: "boolean"}' in lines
+
+
+@pytest.mark.skipif(not (setup_cell.REPO / ".git").exists(), reason="git archive needs the repository")
+def test_make_colab_packs_what_the_notebooks_need():
+    """Weights and the recorded curves of 04 as well; below the 25 MB that a browser uploads in a moment."""
+    subprocess.run(["make", "-s", "colab"], cwd=setup_cell.REPO, stdout=subprocess.DEVNULL, check=True)
+    path = setup_cell.REPO / "build" / "colab.zip"
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    needed = (
+        "helpers/unet.py",
+        "weights/helen-demo.pt",
+        "benchmarks/results/recipes.csv",
+        "notebooks/04_dice_train.ipynb",
+    )
+    assert names >= {f"unet/{name}" for name in needed} and path.stat().st_size < 25e6
