@@ -26,10 +26,6 @@ class History:
         blank = dict.fromkeys(columns, math.nan)
         self.rows.append(blank | {"epoch": epoch, "step": step, "lr": lr, "loss": math.nan, "note": text})
 
-    def has_note(self, text: str, epoch: float) -> bool:
-        """Whether that change was noted at that place."""
-        return any(row["note"] == text and row["epoch"] == epoch for row in self.rows)
-
     def monitored_score(self, row: dict) -> float:
         """The validation score that selects the best epoch; just below 0 where it is undefined.
 
