@@ -14,7 +14,6 @@ from tqdm import tqdm
 from . import metrics, preprocess
 from .augment import Augment, halve, to_float, to_ids
 from .core import choice, distributed
-from .core.errors import TrainingError
 from .settings import Settings
 from .training import lr_finder, steering
 from .training.history import FULL_SIZE, read_history
@@ -107,7 +106,6 @@ class Trainer(Session):
 
     def start(self, epochs: int) -> None:
         """As fit, in a background thread: returns at once, and other cells can run. See pause() and wait()."""
-        self._check_one_process("start")
         self._begin(epochs)
         steering.SHUTDOWN.register(self)
         self.background.start(lambda: self._train(epochs), f"train {self.run}")
@@ -262,9 +260,6 @@ class Trainer(Session):
     def find_lr(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> lr_finder.RateCurve:
         """Losses of a copy while its rate grows from low to high, and a suggestion; this training is not changed."""
         self._check_idle()
-        self._check_one_process("find_lr")
-        if fault := self._fault():
-            raise TrainingError(f"{fault}: fit goes back to the last checkpoint first")
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             for epoch in itertools.count(self.epoch):  # as many as it takes

@@ -22,7 +22,8 @@ class Background:
 
     def forget(self) -> None:
         """Before the next training: no lines, no error."""
-        self.lines, self.printed, self.error = [], 0, None
+        self.lines.clear()
+        self.printed, self.error = 0, None
 
     def start(self, work: Callable[[], None], name: str) -> None:
         """Run `work` in a thread; an exception of it is kept for wait() and logged as a line."""

@@ -12,12 +12,11 @@ FULL_SIZE = "full size"  # the note where the early epochs of half size end
 
 
 class History:
-    """`rows`: one dict an epoch (note "") or change (note says what). `trace`: [epoch, mean loss, rate] points."""
+    """`rows`: one dict an epoch (note "") or change (note says what)."""
 
     def __init__(self, dataset: Dataset, settings: Settings):
         self.dataset, self.settings = dataset, settings
         self.rows: list[dict] = []
-        self.trace: list[list[float]] = []
         self.half_size_epochs = int(settings.half_size_fraction * settings.epochs)  # so many, the first
 
     def note(self, text: str, epoch: float, step: int, lr: float) -> None:

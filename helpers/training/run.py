@@ -41,6 +41,7 @@ class Run:
         self.model, self.average = self.stepper.model, self.stepper.average
         self.optimizer = self.stepper.optimizer  # every step sets its rate by the schedule: set trainer.lr instead
         self.records = History(self.dataset, settings)
+        self.trace: list[list[float]] = []  # [epoch as a fraction, mean loss, rate] every few steps
         self.step_log = StepLog()
         self.epoch, self.seen = 0, 0  # whole epochs, images of the current one
         self.best = -2.0  # the best monitored score so far
@@ -51,6 +52,7 @@ class Run:
         self.gate = steering.Gate()
         self.background = Background()
         self.watchers = self.background.watchers  # called with "step", "epoch", "note", "log" or "end"
+        self.log_lines = self.background.lines  # what the background training has logged
         self.training_thread: threading.Thread | None = None  # in which the loop runs, if it does
         # not self.log: a Trainer in a circle of references would keep its GPU memory until Python looks for circles
         self.steering = steering.Steering(self.folder / "control.json", self.background.log)
@@ -69,11 +71,6 @@ class Run:
     def history(self) -> list[dict]:
         """A row an epoch and one for each change by hand, as far as they go now."""
         return list(self.records.rows)
-
-    @property
-    def trace(self) -> list[list[float]]:
-        """[epoch as a fraction, mean loss, rate] every few steps."""
-        return self.records.trace
 
     @property
     def best_epoch(self) -> int:
@@ -177,7 +174,7 @@ class Run:
             "seen": self.seen,
             "lr_scale": self.rate.lr_scale,
             "history": self.records.rows,
-            "trace": self.records.trace,
+            "trace": self.trace,
             "best": self.best,
             "half_size_epochs": self.records.half_size_epochs,
             **self.step_log.state(),
@@ -188,17 +185,16 @@ class Run:
         """Number of images and checksum of the training and validation arrays."""
         return {split: [len(self.arrays[split]), self.arrays[split].content] for split in ("train", "val")}
 
-    def _resume(self) -> bool:
-        """Go on from the run's newest readable checkpoint; False if it has none."""
+    def _resume(self) -> None:
+        """Go on from the run's newest readable checkpoint, if it has one."""
         found = self.run_folder.latest()
         if found is None:
-            return False
+            return
         state, line = found
         self._restore(state)
         self.run_folder.took_over()
         self.log(f"run {self.run}: {line}, epoch {self.progress:.2f} (step {self.step})")
         self._log_changes(state["settings"])
-        return True
 
     def _restore(self, state: dict) -> None:
         """Take over a checkpoint's state; CheckpointError if it is another network's, or made on other data."""
@@ -215,7 +211,7 @@ class Run:
             self.step_log.load(state)
             self.epoch, self.seen, self.run_folder.saved_step = state["epoch"], state["seen"], state["step"]
             self.rate.lr_scale = state["lr_scale"]
-            self.records.rows, self.records.trace = state["history"], state["trace"]
+            self.records.rows, self.trace = state["history"], state["trace"]
             half, fraction = state["half_size_epochs"], state["settings"]["half_size_fraction"]
             if self.epoch >= half and self.settings.half_size_fraction == fraction:
                 self.records.half_size_epochs = half  # full size stays, whatever became of the number of epochs
@@ -261,8 +257,7 @@ class Run:
         A rate that was lowered since stays lowered, or the same rate would be tried for ever.
         """
         lowered = self.rate.lr_scale
-        if not self._resume():
-            raise TrainingError(f"{fault}, before any checkpoint: make a new Trainer with a lower rate")
+        self._resume()
         if lowered < self.rate.lr_scale:
             self.rate.lr_scale = lowered
             self._note(f"lr {self.lr:.2g}")

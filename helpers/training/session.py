@@ -23,11 +23,6 @@ class Session(Run):
         return self.background.thread is not None
 
     @property
-    def log_lines(self) -> list[str]:
-        """What the background training has logged."""
-        return self.background.lines
-
-    @property
     def error(self) -> Exception | None:
         """The exception that ended the background training, until wait() raises it."""
         return self.background.error
@@ -56,7 +51,6 @@ class Session(Run):
         The weights, the place in the data, the history and the rate are then those of that moment.
         """
         self._check_idle()
-        self._check_one_process("undo")
         found = self.run_folder.earlier(to, self.step)
         left = f"epoch {self.progress:.2f}, step {self.step}"
         with self.run_folder.locked():
@@ -92,12 +86,6 @@ class Session(Run):
                 f"run {self.run} is training in the background: press Pause or call trainer.pause() first, "
                 "or wait for its end by trainer.wait()"
             )
-
-    @staticmethod
-    def _check_one_process(what: str) -> None:
-        """TrainingError if several ranks train together, for what is one reader's in one kernel."""
-        if distributed.world_size() > 1:
-            raise TrainingError(f"{what} is for one process: call it without torchrun")
 
     def _check_same_on_all_ranks(self) -> None:
         """TrainingError on all ranks if another than the first has other settings or data."""
@@ -135,8 +123,8 @@ class Session(Run):
         moved, cut = distributed.all_reduce_max(self.run_folder.was_trained_elsewhere(), self.stepper.interrupted)
         if moved:
             self.log(f"run {self.run} was trained elsewhere since this Trainer last saw it")
-        if (cut or moved) and not self._resume():
-            raise TrainingError("the last fit was cut in the middle of its first step: make a new Trainer")
+        if cut or moved:
+            self._resume()
         if self.pending_row is not None:
             self._write_epoch(self.pending_row)
         if self.run_folder.saved_step < 0:

@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -120,17 +119,6 @@ def test_the_kernel_is_free_meanwhile(arrays):
     assert one.optimizer.param_groups[0]["lr"] < 1.1e-5
     one.pause()
     assert 0 < changed < one.step and one.model is not one.network
-
-
-def test_a_rate_is_set_between_two_steps_and_never_within_one(arrays):
-    one = tiny.trainer(arrays, schedule="constant")
-    with one.gate.step():
-        thread = threading.Thread(target=setattr, args=(one, "lr", 1e-4))
-        thread.start()
-        thread.join(0.2)
-        assert thread.is_alive() and not one.history and one.lr == pytest.approx(2e-3)
-    thread.join()
-    assert one.lr == pytest.approx(1e-4)
 
 
 def test_stop_after_this_epoch_and_a_target_that_is_moved(arrays):

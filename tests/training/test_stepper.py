@@ -92,19 +92,6 @@ def test_the_settings_momentum_counts_after_a_load_too():
     check_steps(twin, *plain_optimizer(twin))
 
 
-def test_sgd_by_hand():
-    """Momentum 1/2, rate 1/4, weight decay 1/8: v = v/2 + (g + w/8), w = w - v/4, from v = 0."""
-    weight = torch.nn.Parameter(torch.tensor([8.0]))
-    settings = tiny.settings(optimizer="sgd", momentum=0.5, lr=0.25, weight_decay=0.125)
-    optimizer = stepping.make_optimizer(settings, torch.nn.ParameterList([weight]))
-    seen = []
-    for gradient in (3.0, 1.0):
-        weight.grad = torch.tensor([gradient])
-        optimizer.step()
-        seen.append(weight.item())
-    assert seen == [8 - 4 / 4, 7 - (4 / 2 + 1 + 7 / 8) / 4]
-
-
 @pytest.mark.parametrize("clip", [0.0, 1.0, 1e-2])
 def test_clip_is_the_longest_gradient_and_0_means_none(monkeypatch, clip):
     """Plain SGD at rate 1e-3 moves the weights by 1e-3 gradients, here of a length above 10 if nothing clips them."""
