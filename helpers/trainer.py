@@ -4,7 +4,7 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from .training.stepper import Stepper
 # Notebooks import from the files at the top of helpers/ alone.
 __all__ = ["Trainer", "as_matrix", "orthogonal", "read_history", "run_name", "train_step"]
 
-TRACE_EVERY = 10  # steps between two points of the loss curve
+TRACE_EVERY = 10  # steps between two points of the loss curve; reading the losses waits for the device
 
 
 def run_name(settings: Settings) -> str:
@@ -83,8 +83,6 @@ class Trainer(Session):
     ):
         super().__init__(settings, arrays, run or run_name(settings), torch.device(device or distributed.pick_device()))
         self.augment = Augment(self.dataset.flip_pairs, settings.mean, settings.std, settings.seed, settings.augment)
-        # each reading waits for the device: for nothing on a CPU, for the steps that are under way on a GPU
-        self.read_every = 1 if self.device.type == "cpu" else TRACE_EVERY
         self.began = (0.0, 0)  # when this part of the epoch began, and at which image
         self._check_same_on_all_ranks()
         self._resume()
@@ -128,7 +126,9 @@ class Trainer(Session):
         """The steps that are left of the current epoch, or as many as there are until a stop."""
         self.began = (time.perf_counter(), self.seen)
         batches = self.feeds["train"](self.settings.seed, self.epoch, self.seen)  # less those that were seen
-        for images, labels, numbers in self._with_bar(batches):
+        in_cell = not self.running and distributed.rank() == 0  # there the epoch's line takes the bar's place
+        bar = tqdm(batches, f"epoch {self.epoch + 1}", leave=False, mininterval=1, file=sys.stdout, disable=not in_cell)
+        for images, labels, numbers in bar:
             with self.gate.step():
                 x, target = self._prepare(images, labels, numbers, self.epoch)
                 rate = self.lr
@@ -143,29 +143,29 @@ class Trainer(Session):
     def _between_steps(self) -> None:
         """Call the watchers, read the loss, look for commands, save: each when it is due."""
         self.background.notify("step")
-        if self.step % self.read_every == 0:
-            self._read_losses(trace=self.step % TRACE_EVERY == 0)
+        if self.step % TRACE_EVERY == 0:
+            self._read_losses()
         now = time.monotonic()
         look, save = now - self.steering.looked > self.look_every, now - self.run_folder.saved_at > self.save_every
         if self._follow_commands(look, save):
             self.save()
 
-    def _read_losses(self, trace: bool) -> None:
-        """Back to the last checkpoint where a loss was not finite; with `trace` a point of the curve and the speed."""
+    def _read_losses(self) -> None:
+        """A point of the curve and the speed; back to the last checkpoint where a loss was not finite."""
         with self.gate.exclusive():
             if fault := self.step_log.read():
                 self._go_back(fault)
             if self.stepper.is_overflowing():
                 self._go_back(f"fp16: gradients overflow at every scale, by step {self.step} at rate {self.lr:.1e}")
             began, first = self.began
-            if trace and self.seen > first:
+            if self.seen > first:
                 self.images_per_second = (self.seen - first) / (time.perf_counter() - began)
-            if trace and (loss := self.step_log.take_window()) is not None:
+            if (loss := self.step_log.take_window()) is not None:
                 self.trace.append([self.progress, loss, self.optimizer.param_groups[0]["lr"]])
 
     def _finish_epoch(self) -> None:
         """Validation, the epoch's row and line, its files; from here on the next epoch is the current one."""
-        self._read_losses(trace=True)
+        self._read_losses()
         try:
             scores = self.validate(self.stepper.network)
         except ValidationStopped:
@@ -244,12 +244,6 @@ class Trainer(Session):
                 f"stopped at epoch {self.progress:.2f} (step {self.step}), saved: {how} goes on from here; "
                 f"trainer.lr = {self.lr / 10:.1e} would lower the rate"
             )
-
-    def _with_bar(self, batches: Iterable) -> Iterable:
-        """A progress bar on stdout, where the epoch's line takes its place; none in a thread and on other ranks."""
-        if self.running or distributed.rank() > 0:
-            return batches
-        return tqdm(batches, f"epoch {self.epoch + 1}", leave=False, mininterval=1, file=sys.stdout)
 
     def at_size(self, images: Tensor, labels: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """uint8[B,H,W,3], uint8[B,H,W] as that epoch (from 0) sees them: halved in the early ones."""

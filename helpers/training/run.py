@@ -205,7 +205,7 @@ class Run:
                 self.stepper.load(state)
             except (KeyError, ValueError, RuntimeError) as error:
                 raise CheckpointError(
-                    f"run {self.run}: the network's code has changed since the checkpoint was made ({error!r:.200}): "
+                    f"run {self.run}: the checkpoint does not fit the network as its code is now ({error!r:.200}): "
                     "give the run another name"
                 ) from error
             self.step_log.load(state)
