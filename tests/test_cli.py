@@ -85,7 +85,7 @@ def test_training_ends_when_nothing_gets_better(monkeypatch, capsys):
     """Patience 2: best at epoch 2, so it ends at 4; that is no interruption."""
     tiny.prepare()
     scores = iter([0.1, 0.5, 0.4, 0.3, 0.9])
-    names = (*catalog.HELEN.rows, "mean_iou", "accuracy")
+    names = ("loss", *catalog.HELEN.rows, "mean_iou", "accuracy")
     monkeypatch.setattr(trainer.Trainer, "validate", lambda self, network=None: dict.fromkeys(names, next(scores)))
     arguments = ["train", "--scale", "smoke", "--run", "x"]
     arguments += set_options(size=32, width=2, depth=2, epochs=9, patience=2)
