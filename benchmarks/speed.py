@@ -141,7 +141,7 @@ class Bare(Trainer):
     def validate(self, network: torch.nn.Module | None = None) -> dict[str, float]:
         return dict.fromkeys(("loss", *self.dataset.rows, "mean_iou", "accuracy"), 0.0)
 
-    def save(self, best: bool = False, rotate: bool = True) -> None:
+    def save(self, best: bool = False) -> None:
         pass
 
 

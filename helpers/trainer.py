@@ -1,10 +1,10 @@
 """The training loop, and all that a reader does with it: fit, interrupt, change the rate, undo, go on."""
 
-import contextlib
+import itertools
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from . import metrics, predict, preprocess
 from .augment import Augment, halve, to_float, to_ids
-from .batches import Feed
 from .core import choice, distributed
 from .core.errors import TrainingError
 from .settings import Settings, run_dir
@@ -62,11 +61,12 @@ def train_step(stepper: Stepper, x: Tensor, target: Tensor, rate: float) -> tupl
         loss = stepper.loss(logits, target)
         stepper.optimizer.zero_grad(set_to_none=True)
         stepper.scaler.scale(loss).backward()
-        stepper.average_statistics()
+        distributed.all_reduce_mean(stepper.statistics)  # of the norms
     stepper.interrupted = True
     stepper.scaler.unscale_(stepper.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(stepper.model.parameters(), stepper.settings.clip or torch.inf)
-    stepper.set_rate(rate)
+    for group in stepper.optimizer.param_groups:
+        group["lr"] = rate
     stepper.scaler.step(stepper.optimizer)
     stepper.scaler.update()
     stepper.steps += 1
@@ -97,12 +97,16 @@ class Trainer(Session):
         run: str | None = None,
         device: torch.device | str | None = None,
     ):
-        super().__init__(settings, arrays, run or run_name(settings), torch.device(device or distributed.pick_device()))
-        self.feeds = {split: Feed(arrays[split], settings.batch, self.device) for split in ("train", "val")}
+        run = run or run_name(settings)
+        if any(other.running and other.folder == run_dir(settings.dataset, run) for other in steering.SHUTDOWN.running):
+            raise TrainingError(
+                f"run {run} is training in the background in this kernel: go on with the Trainer that does, "
+                "or pause() it first, or give this one another run name"
+            )
+        super().__init__(settings, arrays, run, torch.device(device or distributed.pick_device()))
         self.augment = Augment(self.dataset.flip_pairs, settings.mean, settings.std, settings.seed, settings.augment)
-        # each reading waits for the device: for nothing on a CPU, for the steps that are under way on a GPU
-        self.read_every = 1 if self.device.type == "cpu" else TRACE_EVERY
-        self.clock = (0.0, 0.0)  # when images_per_second was last measured, and at what progress
+        self.read_every = 1 if self.device.type == "cpu" else TRACE_EVERY  # steps: reading waits for a GPU
+        self.began = (0.0, 0)  # when this part of the epoch began, and at which image
         self._check_same_on_all_ranks()
         self._resume()
 
@@ -114,44 +118,42 @@ class Trainer(Session):
     def fit(self, epochs: int) -> "Trainer":
         """Train until `epochs` are done in all; a first interrupt ends it between two steps, a second one raises."""
         self._begin(epochs)
-        with self.steering.catching_signals():
+        with steering.noted_signals() as self.steering.signals:
             try:
                 self._train(epochs)
             finally:
                 self.background.notify("end")
         return self
 
+    def start(self, epochs: int) -> None:
+        """As fit, in a background thread: returns at once, and other cells can run. See pause() and wait()."""
+        self._begin(epochs)
+        steering.SHUTDOWN.register(self)
+        self.background.start(lambda: self._train(epochs), f"train {self.run}")
+
     def _train(self, epochs: int) -> None:
         """fit's work, in whatever thread."""
-        with self.run_folder.locked():
-            self._recover()
+        with self._prepared():
             if self.epoch >= epochs:
                 done = "1 epoch is" if self.epoch == 1 else f"{self.epoch} epochs are"
                 more = self.epoch + 1
                 self.log(f"{done} done already; fit({more}) or more goes on (train: --set epochs={more})")
                 return
-            self.training_thread, self.run_folder.saved_at = threading.current_thread(), time.monotonic()
-            try:
-                while self.epoch < self.target_epoch and not self.ended_early and not self._should_stop():
-                    self._follow_commands(look=True)
-                    if not self._should_stop():
-                        self._train_epoch()
-                self._end_or_pause()
-            except (RuntimeError, MemoryError) as error:
-                self._explain(error)
-                raise
-            finally:
-                self.training_thread, self.steering.stop_after = None, steering.StopAfter.NOTHING
+            while self.epoch < self.target_epoch and not self.ended_early and not self._should_stop():
+                self._train_epoch()
+                if self.seen == len(self.arrays["train"]):
+                    self._finish_epoch()
+            self._end_or_pause()
 
     def _train_epoch(self) -> None:
-        """The rest of the current epoch; at its end validation, a row of the history, a checkpoint and a line."""
-        self._note_full_size()
-        began, first = time.perf_counter(), self.seen
-        self.clock = (began, self.progress)
-        for images, labels, numbers in self._with_bar(self._batches(self.epoch, self.seen)):
+        """The steps that are left of the current epoch, or as many as there are until a stop."""
+        self.began = (time.perf_counter(), self.seen)
+        batches = self.feeds["train"](self.settings.seed, self.epoch, self.seen)  # less those that were seen
+        in_cell = not self.running and distributed.rank() == 0  # there the epoch's line takes the bar's place
+        bar = tqdm(batches, f"epoch {self.epoch + 1}", leave=False, mininterval=1, file=sys.stdout, disable=not in_cell)
+        for images, labels, numbers in bar:
             with self.gate.step():
-                own, _ = distributed.shard(numbers)
-                x, target = self._prepare(images, labels, own, self.epoch)
+                x, target = self._prepare(images, labels, numbers, self.epoch)
                 rate = self.lr
                 loss, norm = train_step(self.stepper, x, target, rate)
                 self.step_log.add(loss, norm, self.step, len(numbers), rate)
@@ -160,63 +162,42 @@ class Trainer(Session):
             self._between_steps()
             if self._should_stop():
                 break
-        if self.seen < len(self.arrays["train"]):
-            return
-        self._read_losses(trace=True)
-        if self.seen > first:
-            self.images_per_second = (self.seen - first) / (time.perf_counter() - began)
-        with contextlib.suppress(ValidationStopped):
-            trained, taken = self.seen - first, time.perf_counter() - began
-            scores = self.validate(self.stepper.network)
-            if trained:
-                whole = taken * self.seen / trained + time.perf_counter() - began - taken
-                self.epoch_seconds[self.epoch < self.records.half_size_epochs] = whole
-            self._finish_epoch(scores)
 
     def _between_steps(self) -> None:
         """Call the watchers, read the loss, look for commands, save: each when it is due."""
         self.background.notify("step")
         if self.step % self.read_every == 0:
-            self._read_losses(trace=self.step % TRACE_EVERY == 0)
+            self._read_losses(point=self.step % TRACE_EVERY == 0)
         now = time.monotonic()
         look, save = now - self.steering.looked > self.look_every, now - self.run_folder.saved_at > self.save_every
         if self._follow_commands(look, save):
             self.save()
 
-    def _prepare(self, images: Tensor, labels: Tensor, numbers: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
-        """uint8[B,H,W,3], uint8[B,H,W] -> f32[B,3,H,W] normalised and int64[B,H,W], changed at random if asked for.
+    def _read_losses(self, point: bool) -> None:
+        """Back to the last checkpoint where a loss was not finite; with `point` the speed and a point of the curve."""
+        with self.gate.exclusive():
+            if fault := self.step_log.read():
+                self._go_back(fault)
+            if self.stepper.is_overflowing():
+                self._go_back(f"fp16: gradients overflow at every scale, by step {self.step} at rate {self.lr:.1e}")
+            if not point:
+                return
+            began, first = self.began
+            if self.seen > first:
+                self.images_per_second = (self.seen - first) / (time.perf_counter() - began)
+            if (loss := self.step_log.take_window()) is not None:
+                self.trace.append([self.progress, loss, self.optimizer.param_groups[0]["lr"]])
 
-        In the early epochs of half size: halved first.
-        """
-        images, labels = self.at_size(images, labels, epoch)
-        if self.settings.augment:
-            return self.augment(images, labels, numbers, epoch)
-        return to_float(images, self.settings.mean, self.settings.std), to_ids(labels)
-
-    @torch.no_grad()
-    def validate(self, network: torch.nn.Module | None = None) -> dict[str, float]:
-        """The recipe's mean loss ("loss") and metrics.measures from one pooled matrix, both on the validation split.
-
-        At the size of the epoch's training.
-        """
-        network, classes = network or self.network, len(self.dataset.classes)
-        matrix, loss = torch.zeros(classes, classes, dtype=torch.int64), 0.0
-        for batch in self.feeds["val"]():
-            images, labels = self.at_size(batch[0], batch[1], self.epoch)
-            x = to_float(images, self.settings.mean, self.settings.std)
-            with self.stepper.autocast():
-                logits = network(x)
-            loss += self.stepper.loss(logits, to_ids(labels)).item() * len(batch[2])
-            matrix += metrics.confusion(logits.argmax(1).cpu(), labels.cpu(), classes)
-            if self.training_thread is threading.current_thread():
-                self._follow_commands(look=False)
-                if self._should_stop():
-                    raise ValidationStopped
-        scores = metrics.measures(distributed.sum_on_cpu(matrix).numpy(), self.dataset)
-        return {"loss": loss / len(self.arrays["val"])} | scores
-
-    def _finish_epoch(self, scores: dict[str, float]) -> None:
-        """The epoch's row and line, its files; from here on the next epoch is the current one."""
+    def _finish_epoch(self) -> None:
+        """Validation, the epoch's row and line, its files; from here on the next epoch is the current one."""
+        self._read_losses(point=True)
+        try:
+            scores = self.validate(self.stepper.network)
+        except ValidationStopped:
+            return
+        began, first = self.began
+        if first == 0:
+            self.epoch_seconds = (time.perf_counter() - began) * self.full_over_this_size
         row = {
             "epoch": self.epoch + 1,
             "step": self.step,
@@ -231,10 +212,47 @@ class Trainer(Session):
             self.records.rows.append(row)
             self.epoch, self.seen, self.pending_row = self.epoch + 1, 0, row
             self.step_log.epoch_loss = 0.0
+            if self.epoch == self.records.half_size_epochs:
+                self._note(FULL_SIZE)
             self.stepper.interrupted = False
         self._write_epoch(row)
         self.log(self.records.line(row, self.target_epoch, self.seconds_left))
+        if self.epoch == self.records.half_size_epochs:
+            self.log("from here on at {}: {} x {}".format(FULL_SIZE, *self.settings.shape))
         self.background.notify("epoch")
+
+    def _prepare(self, images: Tensor, labels: Tensor, numbers: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
+        """uint8[B,H,W,3], uint8[B,H,W] -> f32[B,3,H,W] normalised and int64[B,H,W], changed at random if asked for.
+
+        In the early epochs of half size: halved first.
+        """
+        images, labels = self.at_size(images, labels, epoch)
+        if self.settings.augment:
+            own, _ = distributed.shard(numbers)
+            return self.augment(images, labels, own, epoch)
+        return to_float(images, self.settings.mean, self.settings.std), to_ids(labels)
+
+    @torch.no_grad()
+    def validate(self, network: torch.nn.Module | None = None) -> dict[str, float]:
+        """The recipe's mean loss ("loss") and metrics.measures from one pooled matrix, both on the validation split.
+
+        At the size of the epoch's training.
+        """
+        network, classes = network or self.network, len(self.dataset.classes)
+        matrix, loss = torch.zeros(classes, classes, dtype=torch.int64), 0.0
+        for photos, truth, numbers in self.feeds["val"]():
+            images, labels = self.at_size(photos, truth, self.epoch)
+            x = to_float(images, self.settings.mean, self.settings.std)
+            with self.stepper.autocast():
+                logits = network(x)
+            loss += self.stepper.loss(logits, to_ids(labels)).item() * len(numbers)
+            matrix += metrics.confusion(logits.argmax(1).cpu(), labels.cpu(), classes)
+            if self.training_thread is threading.current_thread():
+                self._follow_commands(look=False)
+                if self._should_stop():
+                    raise ValidationStopped
+        scores = metrics.measures(distributed.sum_on_cpu(matrix).numpy(), self.dataset)
+        return {"loss": loss / len(self.arrays["val"])} | scores
 
     def _end_or_pause(self) -> None:
         """Say why the loop has ended before its last epoch; after a stop, save and say how to go on."""
@@ -252,67 +270,20 @@ class Trainer(Session):
                 f"trainer.lr = {self.lr / 10:.1e} would lower the rate"
             )
 
-    def _batches(self, epoch: int, seen: int = 0) -> Iterable:
-        """The training batches of an epoch, less those that were seen."""
-        return self.feeds["train"](self.settings.seed, epoch, seen)
-
-    def _with_bar(self, batches: Iterable) -> Iterable:
-        """A progress bar on stdout, where the epoch's line takes its place; none in a thread and on other ranks."""
-        if self.running or distributed.rank() > 0:
-            return batches
-        return tqdm(batches, f"epoch {self.epoch + 1}", leave=False, mininterval=1, file=sys.stdout)
-
-    def _leave_device(self) -> None:
-        """From now on batch by batch: the device has no memory to spare."""
-        for feed in self.feeds.values():
-            feed.leave_device()
-
     def at_size(self, images: Tensor, labels: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """uint8[B,H,W,3], uint8[B,H,W] as that epoch (from 0) sees them: halved in the early ones."""
         return halve(images, labels) if epoch < self.records.half_size_epochs else (images, labels)
-
-    def _note_full_size(self) -> None:
-        """At the end of the early epochs: say so, and mark the place in the curves."""
-        half = self.records.half_size_epochs
-        if half and self.progress == half and not self.records.has_note(FULL_SIZE, half):
-            rows, columns = self.settings.shape
-            self._note(FULL_SIZE)
-            self.log(f"from here on at {FULL_SIZE}: {rows} x {columns}")
 
     # ---- beside the training ----
 
     def find_lr(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> lr_finder.RateCurve:
         """Losses of a copy while its rate grows from low to high, and a suggestion; this training is not changed."""
         self._check_idle()
-        self._check_one_process("find_lr")
-        if fault := self._fault():
-            raise TrainingError(f"{fault}: fit goes back to the last checkpoint first")
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
-            epoch = self.epoch
-            while True:  # as many epochs as it takes
-                for images, labels, numbers in self._batches(epoch):
+            for epoch in itertools.count(self.epoch):  # as many as it takes
+                for images, labels, numbers in self.feeds["train"](self.settings.seed, epoch):
                     yield self._prepare(images, labels, numbers, epoch)
-                epoch += 1
 
-        try:
-            return lr_finder.run(self.stepper, train_step, batches(), low, high, steps)
-        except (RuntimeError, MemoryError) as error:
-            self._explain(error)
-            raise
-
-    def _read_losses(self, trace: bool) -> None:
-        """Back to the last checkpoint where a loss was not finite; with `trace` a point of the curve and the speed."""
-        with self.gate.exclusive():
-            if fault := self.step_log.read():
-                self._go_back(fault)
-            if self.stepper.is_overflowing():
-                self._go_back(f"fp16: gradients overflow at every scale, by step {self.step} at rate {self.lr:.1e}")
-            if not trace:
-                return
-            now, (then, before) = time.perf_counter(), self.clock
-            if self.progress > before:
-                self.images_per_second = (self.progress - before) * len(self.arrays["train"]) / (now - then)
-            if (loss := self.step_log.take_window()) is not None:
-                self.trace.append([self.progress, loss, self.optimizer.param_groups[0]["lr"]])
-            self.clock = (now, self.progress)
+        with self._explained():
+            return lr_finder.run(self.stepper, train_step, batches(), np.geomspace(low, high, steps))

@@ -1,6 +1,8 @@
 """A tiny dataset and tiny trainings: every class is a stripe of its own colour, so that it can be learned fast."""
 
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -57,6 +59,17 @@ def trainer(data: dict[str, preprocess.Arrays], run: str = "a", **changes) -> Tr
 def at_step(one: Trainer, step: int, action: Callable[[Trainer], object]) -> None:
     """Call `action(trainer)` right after that step."""
     one.watchers.append(lambda event: action(one) if event == "step" and one.step == step else None)
+
+
+def interrupt(*rest: object) -> None:
+    """As Jupyter's stop button, or Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def give_scores(one: Trainer, scores: Iterable[float]) -> None:
+    """Let validation give these, one after the other, for every loss, class and mean."""
+    names, given = ("loss", *one.dataset.rows, "mean_iou", "accuracy"), iter(scores)
+    one.validate = lambda network=None: dict.fromkeys(names, next(given))
 
 
 def state(one: Trainer) -> list[torch.Tensor]:

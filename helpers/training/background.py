@@ -15,27 +15,18 @@ class Background:
 
     def __init__(self):
         self.watchers: list[Callable[[str], None]] = []
-        self.thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None  # while it works
         self.error: Exception | None = None  # until wait() raises it
         self.lines: list[str] = []
         self.printed = 0  # how many of them wait() has printed
 
-    @property
-    def running(self) -> bool:
-        """Whether the thread works."""
-        thread = self.thread
-        return thread is not None and thread.is_alive()
-
-    def is_current(self) -> bool:
-        """Whether the caller is in the thread."""
-        return threading.current_thread() is self.thread
-
     def forget(self) -> None:
         """Before the next training: no lines, no error."""
-        self.lines, self.printed, self.error = [], 0, None
+        self.lines.clear()
+        self.printed, self.error = 0, None
 
-    def start(self, work: Callable[[], None], name: str, at_end: Callable[[], None]) -> None:
-        """Run `work` in a thread, then `at_end`; an exception of it is kept for wait() and logged as a line."""
+    def start(self, work: Callable[[], None], name: str) -> None:
+        """Run `work` in a thread; an exception of it is kept for wait() and logged as a line."""
 
         def run() -> None:
             try:
@@ -45,7 +36,7 @@ class Background:
                 self.log(f"{type(error).__name__}: {error}")
             finally:
                 self.thread = None
-                at_end()
+                self.notify("end")
 
         self.thread = threading.Thread(target=run, name=name, daemon=True)
         self.thread.start()
@@ -53,19 +44,19 @@ class Background:
     def join(self, timeout: float | None = None) -> None:
         """Wait for the thread's end; nothing if there is none, or the caller is in it."""
         thread = self.thread
-        if thread is not None and not self.is_current():
+        if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
     def wait(self, ask_to_stop: Callable[[], None]) -> None:
         """Wait for its end and print what it logs; an interrupt asks it to stop. Raises its exception."""
         thread = self.thread
-        with steering.Signals() as signals:
+        with steering.noted_signals() as signals:
             while thread is not None and thread.is_alive():
                 thread.join(0.1)
-                self.print_lines()
-                if signals.asked:
+                self._print_lines()
+                if signals:
                     ask_to_stop()
-        self.print_lines()
+        self._print_lines()
         error, self.error = self.error, None
         if error is not None:
             raise error
@@ -74,7 +65,7 @@ class Background:
         """Print in a cell; in the thread, keep the line for the panel and for wait(). Rank 0 alone speaks."""
         if distributed.rank() > 0:
             return
-        if self.is_current():
+        if threading.current_thread() is self.thread:
             self.lines.append(line)
         else:
             print(line, flush=True)
@@ -90,8 +81,8 @@ class Background:
                     self.watchers.remove(watcher)
                     self.log(f"the panel is left behind ({type(error).__name__}: {error}); training goes on")
 
-    def print_lines(self) -> None:
-        """Print what was logged since this was last called."""
-        while self.printed < len(self.lines):
-            print(self.lines[self.printed])
+    def _print_lines(self) -> None:
+        """Print the lines that have come since the last call."""
+        for line in self.lines[self.printed :]:
+            print(line, flush=True)
             self.printed += 1

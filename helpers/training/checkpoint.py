@@ -2,15 +2,12 @@
 
 import contextlib
 import io
-import lzma
 import os
 import pickle
 import re
-import struct
 import time
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,9 +18,8 @@ from ..core.errors import CheckpointError, DataError, TrainingError
 FORMAT = 3  # of the checkpoint
 # A checkpoint goes on with no other network, optimizer or order of the data; all else may be changed on the way.
 FIXED = ("dataset", "size", "columns", "width", "depth", "norm", "slope", "up", "mean", "std", "optimizer", "seed")
-# What torch.load raises on files cut or altered anywhere, as found by altering some thousand of them
-OF_PICKLE = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, struct.error)
-DAMAGED = (*OF_PICKLE, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+# The first is whole, but a kill came before it was renamed to last.pt.
+NEWEST_FIRST = ("last.new", "last.pt", "previous.pt")
 
 
 @contextlib.contextmanager
@@ -38,10 +34,9 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def save(path: Path, state: dict, best: bool = False, rotate: bool = True) -> None:
-    """Write `state` (tensors and plain values) to `path`, fsynced; the file before it is kept as previous.pt.
+    """Write `state` (tensors and plain values) to `path`, fsynced; with `rotate` the file before becomes previous.pt.
 
-    best: best_state.pt becomes the same file. rotate=False: previous.pt stays as it is. A CheckpointError, or a kill
-    at any moment, leaves the files that were there.
+    best: best_state.pt becomes the same file. A CheckpointError, or a kill at any moment, leaves what was there.
     """
     new = path.with_suffix(".new")
     with explained(path):
@@ -54,8 +49,8 @@ def save(path: Path, state: dict, best: bool = False, rotate: bool = True) -> No
         os.replace(new, path)
 
 
-def check_sums(source: Path | io.BytesIO, name: str) -> None:
-    """CheckpointError if a member of torch's zip is not what was written.
+def check_sums(source: Path | io.BytesIO) -> None:
+    """zipfile.BadZipFile if a member of torch's zip is not what was written.
 
     torch.load itself takes a weight whose bits have changed for what it is, and a member whose attributes have
     changed into a folder's for uninitialised memory.
@@ -63,7 +58,7 @@ def check_sums(source: Path | io.BytesIO, name: str) -> None:
     with zipfile.ZipFile(source) as archive:
         odd = [info.filename for info in archive.infolist() if info.external_attr or info.compress_type]
         if bad := archive.testzip() or next(iter(odd), None):
-            raise CheckpointError(f"{name}: damaged ({bad} is not as written); delete it or take a fresh copy")
+            raise zipfile.BadZipFile(f"damaged, {bad} is not as written")
 
 
 def read(source: Path | io.BytesIO, name: str) -> dict:
@@ -72,31 +67,26 @@ def read(source: Path | io.BytesIO, name: str) -> dict:
         raise CheckpointError(f"{source}: no such file; correct the path, or train first")
     try:
         if zipfile.is_zipfile(source):
-            check_sums(source, name)
+            check_sums(source)
         if isinstance(source, io.BytesIO):
             source.seek(0)
         return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         fault = "refused, it holds more than weights and plain values, or is damaged"
         raise CheckpointError(f"{name}: {fault}; take it from its author again") from error
-    except DAMAGED as error:
+    except Exception as error:  # torch.load, pickle and zip raise whatever there is, by where the damage lies
         reason = files.why(error, source) if isinstance(source, Path) else error
         raise CheckpointError(f"{name}: cannot be read ({reason}); delete it or take a fresh copy") from error
 
 
-def candidates(folder: Path, names: tuple[str, ...], faults: list[str]) -> Iterator[tuple[str, dict]]:
-    """The readable ones of the files, with their names; what is wrong with the others goes into `faults`."""
-    for name in names:
-        if not (folder / name).exists():
-            continue
-        try:
-            yield name, read(folder / name, name)
-        except CheckpointError as error:
-            faults.append(str(error))
-
-
-# The first is whole, but a kill came before it was renamed to last.pt.
-NEWEST_FIRST = ("last.new", "last.pt", "previous.pt")
+def readable(folder: Path, faults: list[str]) -> Iterator[tuple[str, dict]]:
+    """A run's checkpoints that can be read, newest first, with their names; what is wrong with others: in `faults`."""
+    for name in NEWEST_FIRST:
+        if (folder / name).exists():
+            try:
+                yield name, read(folder / name, name)
+            except CheckpointError as error:
+                faults.append(str(error))
 
 
 def latest(folder: Path) -> tuple[dict, str] | None:
@@ -105,25 +95,11 @@ def latest(folder: Path) -> tuple[dict, str] | None:
     CheckpointError if there are files but none can be read: a run is never started over silently.
     """
     faults: list[str] = []
-    for name, state in candidates(folder, NEWEST_FIRST, faults):
-        if name == "previous.pt" and not faults and (folder / "last.pt").exists():
-            return latest(folder)  # looked at between the two renames of another process
+    for name, state in readable(folder, faults):
         return state, "; ".join([*faults, f"going on from {name}"])
     if faults:
         raise CheckpointError(f"{env.shown(folder)}: {'; '.join(faults)}; or give the run another name")
     return None
-
-
-def before(folder: Path, step: int) -> dict | None:
-    """The newest readable state of an earlier step than `step`; None if there is none."""
-    found = [state for _, state in candidates(folder, NEWEST_FIRST, []) if state.get("step", step) < step]
-    return max(found, key=lambda state: state["step"], default=None)
-
-
-def best(folder: Path) -> dict | None:
-    """The state at the end of the best epoch; None if no epoch was finished. CheckpointError if it is damaged."""
-    path = folder / "best_state.pt"
-    return read(path, path.name) if path.exists() else None
 
 
 def check_run_name(run: str) -> None:
@@ -159,14 +135,13 @@ class RunFolder:
                 half.unlink()
             yield
 
-    def save(self, state: dict, history_csv: str, best: bool = False, rotate: bool = True) -> None:
-        """Write last.pt (the one before becomes previous.pt) and history.csv.
+    def save(self, state: dict, history_csv: str, best: bool = False) -> None:
+        """Write last.pt (the one before becomes previous.pt, unless it is of the same step) and history.csv.
 
         best: keep it as best_state.pt too. CheckpointError if the disk is full: all earlier files are as they were.
         """
-        moved = state["step"] != self.saved_step  # else previous.pt would be a second copy of the same step
         if distributed.rank() == 0:
-            save(self.path / "last.pt", state, best, rotate and moved)
+            save(self.path / "last.pt", state, best, rotate=state["step"] != self.saved_step)
         self.saved_step, self.saved_at, self.stamp = state["step"], time.monotonic(), self._look()
         if distributed.rank() == 0:
             with explained(self.path / "history.csv"):
@@ -176,9 +151,9 @@ class RunFolder:
         """State of the newest readable checkpoint and a line that says which, on every rank; None if there is none."""
         return distributed.broadcast(latest(self.path) if distributed.rank() == 0 else None)
 
-    def took_over(self, step: int) -> None:
-        """Remember that the Trainer's state is now that of last.pt, at that step."""
-        self.saved_step, self.stamp = step, self._look()
+    def took_over(self) -> None:
+        """Remember that the Trainer's state is now that of last.pt."""
+        self.stamp = self._look()
 
     def was_trained_elsewhere(self) -> bool:
         """Whether another Trainer has written last.pt since this one last saw it."""
@@ -196,26 +171,19 @@ class RunFolder:
 
     def earlier(self, to: str, step: int) -> dict:
         """State to undo to: "last", the newest before `step`, or "best", the best epoch's; TrainingError if none is."""
-        if to not in ("last", "best"):
+        if to == "best":
+            if not (self.path / "best_state.pt").exists():
+                raise TrainingError("no epoch is finished, so there is no best one to go back to")
+            return read(self.path / "best_state.pt", "best_state.pt")
+        if to != "last":
             raise TrainingError(f'undo({to!r}): give "last" or "best"')
-        found = before(self.path, step) if to == "last" else best(self.path)
-        if found is None:
-            more = "no epoch is finished" if to == "best" else 'undo("best") goes to the best epoch'
-            raise TrainingError(
-                f"no checkpoint before step {step} is left: {more}; another name for the run begins afresh"
-            )
-        return found
-
-    def forget_undone(self) -> None:
-        """previous.pt becomes a copy of last.pt: what was undone never comes back. No link: a damage spares one."""
-        with explained(self.path / "previous.pt"):
-            files.write_atomic(self.path / "previous.pt", (self.path / "last.pt").read_bytes())
-
-    def write_best(self, write: Callable[[Path], None]) -> None:
-        """best.pt, the export of the best epoch's network, by `write`."""
-        if distributed.rank() == 0:
-            with explained(self.path / "best.pt"):
-                write(self.path / "best.pt")
+        for _, state in readable(self.path, []):
+            if state["step"] < step:
+                return state
+        raise TrainingError(
+            f'no checkpoint before step {step} is left: undo("best") goes to the best epoch; another name for the run '
+            "begins afresh"
+        )
 
     def check_fits(self, state: dict, settings: dict, classes: list[str], data: dict[str, list]) -> None:
         """CheckpointError that names what differs from a checkpoint's state: network, classes or data."""

@@ -1,7 +1,6 @@
 """A network's export, what others need to use it: weights, classes, settings. Read without running any code."""
 
 import io
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from ..settings import Settings
 from . import checkpoint
 
 EXPORT = "unet-export-2"  # what `kind` says in an export
-LIMIT = 1 << 30  # bytes that are taken from an address at most
 
 
 def to_half(weights: Tensor) -> Tensor:
@@ -29,11 +27,10 @@ def write_export(
     path: Path, weights: dict[str, Tensor], settings: Settings, scores: dict[str, float], trained_on: str
 ) -> None:
     """Write an export: weights in fp16 (a norm's parameters and statistics in fp32), classes, colours, settings."""
-    half = {k: to_half(v) for k, v in weights.items()}
     dataset = load_dataset(settings.dataset)
     state = {
         "kind": EXPORT,
-        "weights": {k: v.cpu().contiguous() for k, v in half.items()},
+        "weights": {k: to_half(v).cpu().contiguous() for k, v in weights.items()},
         "classes": list(dataset.classes),
         "colors": [list(color) for color in dataset.colors],
         "settings": settings.asdict(),
@@ -48,12 +45,11 @@ def write_export(
 def read_export(where: Path | str) -> tuple[unet.UNet, Settings, dict]:
     """Path or http(s) address of an export -> network in evaluation mode, its settings, and all that the file holds.
 
-    CheckpointError if it is missing, damaged, too large, or not an export.
+    CheckpointError if it is missing, damaged, or not an export.
     """
-    where = str(where)
-    name = where.rsplit("/", 1)[-1]
-    remote = where.startswith(("http://", "https://", "file://"))
-    state = checkpoint.read(fetch(where) if remote else Path(where), name)
+    name = str(where).rsplit("/", 1)[-1]
+    remote = str(where).startswith(("http://", "https://", "file://"))
+    state = checkpoint.read(fetch(str(where)) if remote else Path(where), name)
     if not isinstance(state, dict) or state.get("kind") != EXPORT:
         raise CheckpointError(f"{name}: not an export of this project; write one with trainer.export(path)")
     try:
@@ -66,13 +62,10 @@ def read_export(where: Path | str) -> tuple[unet.UNet, Settings, dict]:
 
 
 def fetch(address: str) -> io.BytesIO:
-    """Download an export into memory; CheckpointError if there is no network or it is too large."""
+    """Download an export into memory; CheckpointError if there is no network."""
     try:
         with urllib.request.urlopen(address, timeout=30) as response:
-            data = response.read(LIMIT + 1)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            return io.BytesIO(response.read())
+    except OSError as error:  # URLError, TimeoutError and ConnectionError are
         remedy = "download it by hand and give its path"
         raise CheckpointError(f"{address}: cannot be downloaded ({error}); {remedy}") from error
-    if len(data) > LIMIT:
-        raise CheckpointError(f"{address}: larger than {LIMIT >> 20} MiB, so not an export of this project")
-    return io.BytesIO(data)

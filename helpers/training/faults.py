@@ -24,11 +24,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in NO_MEMORY)
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of its message, or its type."""
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
 def release_memory(error: BaseException) -> None:
     """Let go of what the failed step holds: its tensors hang on the frames of the traceback."""
     traceback.clear_frames(error.__traceback__)
@@ -46,24 +41,22 @@ class StepLog:
     """
 
     def __init__(self):
-        self.pending: list[Tensor] = []  # [loss, norm] of each step
-        self.steps: list[tuple[int, int, float]] = []  # its number, images and rate
+        self.pending: list[tuple[Tensor, int, int, float]] = []  # [loss, norm] of a step; its number, images and rate
         self.epoch_loss = self.window_loss = 0.0  # loss times images: of this epoch, since the last point of the trace
         self.window_images = 0
         self.fault = ""  # stays until a checkpoint is loaded, whoever has read it first
 
     def add(self, loss: Tensor, norm: Tensor, step: int, images: int, rate: float) -> None:
         """Keep a step's result; the device goes on working."""
-        self.pending.append(torch.stack((loss, norm)))
-        self.steps.append((step, images, rate))
+        self.pending.append((torch.stack((loss, norm)), step, images, rate))
 
     def read(self) -> str:
         """Take all results over; what was not finite in the first bad step and at which rate, "" if all was well."""
         if self.fault or not self.pending:
             return self.fault
-        values, steps = torch.stack(self.pending), self.steps
-        self.pending, self.steps = [], []
-        for (loss, norm), (step, images, rate) in zip(values.tolist(), steps, strict=True):
+        pending, self.pending = self.pending, []
+        values = torch.stack([result for result, *_ in pending]).tolist()
+        for (loss, norm), (_, step, images, rate) in zip(values, pending, strict=True):
             if not (abs(loss) < torch.inf and norm < torch.inf):
                 self.fault = f"the loss or its gradient was not finite in step {step} at rate {rate:.1e}"
                 return self.fault
@@ -84,6 +77,6 @@ class StepLog:
 
     def load(self, state: dict) -> None:
         """Take over a state of `state()`."""
-        self.pending, self.steps, self.fault = [], [], ""
+        self.pending, self.fault = [], ""
         self.epoch_loss, self.window_loss = state["loss_sum"], state["window"]
         self.window_images = state["window_images"]

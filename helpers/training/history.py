@@ -12,12 +12,11 @@ FULL_SIZE = "full size"  # the note where the early epochs of half size end
 
 
 class History:
-    """`rows`: one dict an epoch (note "") or change (note says what). `trace`: [epoch, mean loss, rate] points."""
+    """`rows`: one dict an epoch (note "") or change (note says what)."""
 
     def __init__(self, dataset: Dataset, settings: Settings):
         self.dataset, self.settings = dataset, settings
         self.rows: list[dict] = []
-        self.trace: list[list[float]] = []
         self.half_size_epochs = int(settings.half_size_fraction * settings.epochs)  # so many, the first
 
     def note(self, text: str, epoch: float, step: int, lr: float) -> None:
@@ -25,10 +24,6 @@ class History:
         columns = self.rows[-1] if self.rows else {self.dataset.column(self.dataset.primary_metric): 0}
         blank = dict.fromkeys(columns, math.nan)
         self.rows.append(blank | {"epoch": epoch, "step": step, "lr": lr, "loss": math.nan, "note": text})
-
-    def has_note(self, text: str, epoch: float) -> bool:
-        """Whether that change was noted at that place."""
-        return any(row["note"] == text and row["epoch"] == epoch for row in self.rows)
 
     def monitored_score(self, row: dict) -> float:
         """The validation score that selects the best epoch; just below 0 where it is undefined.

@@ -26,44 +26,36 @@ class RateCurve:
 
 
 def run(
-    stepper: Stepper,
-    train_step: Callable,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    low: float,
-    high: float,
-    steps: int,
+    stepper: Stepper, train_step: Callable, batches: Iterable[tuple[Tensor, Tensor]], rates: np.ndarray
 ) -> RateCurve:
-    """Train a copy of `stepper` by `train_step` on up to `steps` batches, f32[B,3,H,W] and int64[B,H,W]."""
-    if not (0 < low < high and steps >= FEWEST):
-        raise TrainingError(
-            f"the learning-rate finder goes from a rate above 0 to a higher one in at least {FEWEST} steps, "
-            f"got {low}, {high}, {steps}"
-        )
+    """Train a copy of `stepper` by `train_step`, a batch f32[B,3,H,W], int64[B,H,W] at each of the growing rates."""
     twin = Stepper(stepper.settings, stepper.model.out.out_channels, stepper.device)
     twin.load(copy.deepcopy(stepper.state()))  # an optimizer that loads a state keeps its very tensors
-    rates: list[float] = []
     losses: list[float] = []
     mean = 0.0
-    for (x, target), rate in zip(batches, np.geomspace(low, high, steps).tolist(), strict=False):
+    for (x, target), rate in zip(batches, rates.tolist(), strict=False):
         loss, _ = train_step(twin, x, target, rate)
         value = loss.item()
         if not math.isfinite(value):
             break
         mean = SMOOTH * mean + (1 - SMOOTH) * value
-        rates.append(rate)
-        losses.append(mean / (1 - SMOOTH ** len(rates)))  # as if the mean had not begun at 0
+        losses.append(mean / (1 - SMOOTH ** (len(losses) + 1)))  # as if the mean had not begun at 0
         if losses[-1] > TOO_FAR * min(losses):
             break
-    if len(rates) < FEWEST:
-        raise TrainingError(f"the loss diverged after {len(rates)} steps from rate {low:g} on: start at a lower rate")
-    return RateCurve(np.array(rates), np.array(losses), suggest(rates, losses))
+    rates = rates[: len(losses)]
+    if len(losses) < FEWEST:
+        raise TrainingError(
+            f"the loss diverged, or the steps ended, after {len(losses)} of the {FEWEST} steps that are needed: start "
+            "at a lower rate, or take more steps"
+        )
+    return RateCurve(rates, np.array(losses), suggest(rates, np.array(losses)))
 
 
-def suggest(rates: list[float], losses: list[float]) -> float:
+def suggest(rates: np.ndarray, losses: np.ndarray) -> float:
     """The rate at which the loss falls fastest, per decade of the rate, before its least.
 
     Where it is least the rate is already too high: there what it gains and what it spoils cancel out.
     """
-    slope = np.gradient(np.array(losses), np.log10(rates))[: max(int(np.argmin(losses)), 1)]
-    steepest = rates[int(np.argmin(slope))]
+    slope = np.gradient(losses, np.log10(rates))[: max(losses.argmin(), 1)]
+    steepest = float(rates[slope.argmin()])
     return round(steepest, 1 - math.floor(math.log10(steepest)))  # two digits: it is known no better

@@ -48,12 +48,6 @@ def as_matrix(kernel: Tensor) -> Tensor:
     return kernel.permute(0, 2, 3, 1).flatten(1)
 
 
-def as_kernel(matrix: Tensor, like: Tensor) -> Tensor:
-    """`as_matrix` undone, for a kernel of that shape."""
-    outer, inner, height, width = like.shape
-    return matrix.view(outer, height, width, inner).permute(0, 3, 1, 2)
-
-
 def kernels(params: Iterable[Tensor]) -> list[Tensor]:
     """Those that are Muon's: all but the first and the last, unless larger than WIDEST on both sides."""
     return [p for p in [p for p in params if p.ndim == 4][1:-1] if min(as_matrix(p).shape) <= WIDEST]
@@ -87,16 +81,16 @@ class Muon(torch.optim.Optimizer):
         """One step of all weights that have a gradient; a closure is not called."""
         group = self.param_groups[0]
         for kernel in group["params"]:
-            if kernel.grad is not None:
-                self._move(kernel, kernel.grad, group["lr"], group["weight_decay"])
+            if kernel.grad is None:
+                continue
+            state = self.state[kernel]
+            if not state:
+                state["mean"] = torch.zeros_like(kernel)
+            mean = state["mean"].lerp_(kernel.grad, 1 - MOMENTUM)
+            ahead = as_matrix(torch.lerp(kernel.grad, mean, MOMENTUM))  # Nesterov's momentum
+            length = 0.2 * max(ahead.shape) ** 0.5  # by which each number moves by 0.2 on average, as AdamW's do
+            outer, inner, height, width = kernel.shape
+            direction = orthogonal(ahead).view(outer, height, width, inner).permute(0, 3, 1, 2)
+            kernel.mul_(1 - group["lr"] * group["weight_decay"])
+            kernel.add_(direction, alpha=-group["lr"] * length)
         self.adamw.step()
-
-    def _move(self, kernel: Tensor, gradient: Tensor, rate: float, weight_decay: float) -> None:
-        state = self.state[kernel]
-        if not state:
-            state["mean"] = torch.zeros_like(kernel)
-        mean = state["mean"].lerp_(gradient, 1 - MOMENTUM)
-        ahead = as_matrix(torch.lerp(gradient, mean, MOMENTUM))  # Nesterov's momentum
-        length = 0.2 * max(ahead.shape) ** 0.5  # by which each number moves by 0.2 on average, about as AdamW's do
-        kernel.mul_(1 - rate * weight_decay)
-        kernel.add_(as_kernel(orthogonal(ahead), kernel), alpha=-rate * length)

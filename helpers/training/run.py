@@ -1,4 +1,4 @@
-"""A training's state, and what keeps it safe: its place, its rate, saving, resuming, undo, faults."""
+"""A training's state, and what keeps it safe: its place, its rate, saving, resuming, what is not finite."""
 
 import copy
 import math
@@ -7,13 +7,15 @@ import threading
 import torch
 
 from .. import preprocess, unet
+from ..batches import Feed
 from ..core import hardware
 from ..core.errors import CheckpointError, TrainingError
 from ..core.registry import load_dataset
 from ..settings import Settings
-from . import faults, steering
+from . import steering
 from .background import Background
 from .checkpoint import FORMAT, RunFolder
+from .faults import StepLog
 from .history import History
 from .schedule import LearningRate
 from .stepper import Stepper
@@ -33,21 +35,24 @@ class Run:
         self.dataset = load_dataset(settings.dataset)
         self.run_folder = RunFolder(settings.dataset, run)
         self.folder = self.run_folder.path  # runs/<dataset>/<run>/
+        self.feeds = {split: Feed(arrays[split], settings.batch, device) for split in ("train", "val")}
         self.rate = LearningRate(settings)
         self.stepper = Stepper(settings, len(self.dataset.classes), device)
         self.model, self.average = self.stepper.model, self.stepper.average
         self.optimizer = self.stepper.optimizer  # every step sets its rate by the schedule: set trainer.lr instead
         self.records = History(self.dataset, settings)
-        self.step_log = faults.StepLog()
+        self.trace: list[list[float]] = []  # [epoch as a fraction, mean loss, rate] every few steps
+        self.step_log = StepLog()
         self.epoch, self.seen = 0, 0  # whole epochs, images of the current one
         self.best = -2.0  # the best monitored score so far
         self.pending_row: dict | None = None  # the row of an epoch whose files could not be written
         self.target_epoch = 0  # epochs in all, of the fit that runs
         self.images_per_second = math.nan  # lately
-        self.epoch_seconds: dict[bool, float] = {}  # half size? -> what its last epoch took, validation included
+        self.epoch_seconds = math.nan  # what an epoch at full size takes, validation included
         self.gate = steering.Gate()
         self.background = Background()
         self.watchers = self.background.watchers  # called with "step", "epoch", "note", "log" or "end"
+        self.log_lines = self.background.lines  # what the background training has logged
         self.training_thread: threading.Thread | None = None  # in which the loop runs, if it does
         # not self.log: a Trainer in a circle of references would keep its GPU memory until Python looks for circles
         self.steering = steering.Steering(self.folder / "control.json", self.background.log)
@@ -68,11 +73,6 @@ class Run:
         return list(self.records.rows)
 
     @property
-    def trace(self) -> list[list[float]]:
-        """[epoch as a fraction, mean loss, rate] every few steps."""
-        return self.records.trace
-
-    @property
     def best_epoch(self) -> int:
         """The epoch with the best validation score; 0 before the first."""
         return self.records.best_epoch
@@ -84,19 +84,25 @@ class Run:
 
     @property
     def seconds_left(self) -> float:
-        """Until the fit that runs ends, by what an epoch of each size takes; NaN before anything was measured."""
-        half, now = self.records.half_size_epochs, self.epoch < self.records.half_size_epochs
-        here = self.epoch_seconds.get(now, len(self.arrays["train"]) / self.images_per_second)
-        full = self.epoch_seconds.get(False, FULL_OVER_HALF * here)
-        early = max(min(half, self.target_epoch) - self.progress, 0)
-        return early * (here if now else 0) + (max(self.target_epoch - self.progress, 0) - early) * full
+        """Until the fit that runs ends, by what the last epoch took; NaN before anything was measured."""
+        left = max(self.target_epoch - self.progress, 0)
+        early = max(min(self.records.half_size_epochs, self.target_epoch) - self.progress, 0)
+        seconds = self.epoch_seconds
+        if math.isnan(seconds):  # in the first epoch: by its steps
+            seconds = len(self.arrays["train"]) / self.images_per_second * self.full_over_this_size
+        return (left - early + early / FULL_OVER_HALF) * seconds
+
+    @property
+    def full_over_this_size(self) -> float:
+        """What an epoch at full size takes, in epochs of the current size."""
+        return FULL_OVER_HALF if self.epoch < self.records.half_size_epochs else 1.0
 
     @property
     def network(self) -> unet.UNet:
         """A copy of the network to use, of one step's weights: the average if the recipe averages, else the model's."""
         with self.gate.exclusive():
-            if not self.stepper.is_finite():
-                raise TrainingError(f"{self._not_finite()}: fit goes back to the last checkpoint first")
+            if fault := self._bad_weights():
+                raise TrainingError(f"{fault}: fit goes back to the last checkpoint first")
             return copy.deepcopy(self.stepper.average or self.stepper.model).eval().requires_grad_(False)
 
     # ---- the learning rate ----
@@ -134,16 +140,16 @@ class Run:
         """A row of the history for a change at this place."""
         self.records.note(text, self.progress, self.step, self.lr)
 
-    # ---- save, resume, undo ----
+    # ---- save, resume ----
 
-    def save(self, best: bool = False, rotate: bool = True) -> None:
+    def save(self, best: bool = False) -> None:
         """Write last.pt (the one before becomes previous.pt) and history.csv; never what is not finite.
 
         best: keep it as best_state.pt too. CheckpointError if the disk is full: all earlier files are as they were.
         """
         with self.gate.exclusive():
             self._check_good()
-            self.run_folder.save(self._state(), self.records.to_csv(), best, rotate)
+            self.run_folder.save(self._state(), self.records.to_csv(), best)
 
     def _try_to_save(self) -> None:
         """Save; a full disk is reported and changes nothing. Not over a checkpoint that another Trainer has written."""
@@ -168,7 +174,7 @@ class Run:
             "seen": self.seen,
             "lr_scale": self.rate.lr_scale,
             "history": self.records.rows,
-            "trace": self.records.trace,
+            "trace": self.trace,
             "best": self.best,
             "half_size_epochs": self.records.half_size_epochs,
             **self.step_log.state(),
@@ -179,17 +185,16 @@ class Run:
         """Number of images and checksum of the training and validation arrays."""
         return {split: [len(self.arrays[split]), self.arrays[split].content] for split in ("train", "val")}
 
-    def _resume(self) -> bool:
-        """Go on from the run's newest readable checkpoint; False if it has none."""
+    def _resume(self) -> None:
+        """Go on from the run's newest readable checkpoint, if it has one."""
         found = self.run_folder.latest()
         if found is None:
-            return False
+            return
         state, line = found
         self._restore(state)
-        self.run_folder.took_over(state["step"])
+        self.run_folder.took_over()
         self.log(f"run {self.run}: {line}, epoch {self.progress:.2f} (step {self.step})")
         self._log_changes(state["settings"])
-        return True
 
     def _restore(self, state: dict) -> None:
         """Take over a checkpoint's state; CheckpointError if it is another network's, or made on other data."""
@@ -197,26 +202,21 @@ class Run:
         with self.gate.exclusive():
             self.stepper.interrupted = True  # until all of it is taken over
             try:
-                self._take_over(state)
-            except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-                if faults.is_out_of_memory(error):
-                    raise
+                self.stepper.load(state)
+            except (KeyError, ValueError, RuntimeError) as error:
                 raise CheckpointError(
-                    f"run {self.run}: the checkpoint has other entries ({error!r:.200}): give the run another name"
+                    f"run {self.run}: the checkpoint does not fit the network as its code is now ({error!r:.200}): "
+                    "give the run another name"
                 ) from error
+            self.step_log.load(state)
+            self.epoch, self.seen, self.run_folder.saved_step = state["epoch"], state["seen"], state["step"]
+            self.rate.lr_scale = state["lr_scale"]
+            self.records.rows, self.trace = state["history"], state["trace"]
+            half, fraction = state["half_size_epochs"], state["settings"]["half_size_fraction"]
+            if self.epoch >= half and self.settings.half_size_fraction == fraction:
+                self.records.half_size_epochs = half  # full size stays, whatever became of the number of epochs
+            self.best = max(self.best, state["best"])  # best.pt holds the best, whatever was undone since
             self.stepper.interrupted, self.pending_row = False, None
-
-    def _take_over(self, state: dict) -> None:
-        """Weights, place, history and the rest of a checkpoint's state."""
-        self.stepper.load(state)
-        self.step_log.load(state)
-        self.epoch, self.seen, self.run_folder.saved_step = state["epoch"], state["seen"], state["step"]
-        self.rate.lr_scale = state["lr_scale"]
-        self.records.rows, self.records.trace = state["history"], state["trace"]
-        half, fraction = state["half_size_epochs"], state["settings"]["half_size_fraction"]
-        if self.epoch >= half and self.settings.half_size_fraction == fraction:
-            self.records.half_size_epochs = half  # full size stays, whatever became of the number of epochs
-        self.best = max(self.best, state["best"])  # best.pt holds the best, whatever was undone since
 
     def _log_changes(self, before: dict) -> None:
         """Report and keep in the history which settings differ from those that the run had until now."""
@@ -227,15 +227,16 @@ class Run:
             self.log(f"goes on with other settings: {', '.join(changed)}; rate of the next step {self.lr:.1e}")
             self._note(", ".join(changed))
 
-    # ---- faults ----
+    # ---- what is not finite ----
 
-    def _not_finite(self) -> str:
-        """The message for weights that are not finite."""
-        return f"weights are not finite, by step {self.step} at rate {self.lr:.1e}"
+    def _bad_weights(self) -> str:
+        """The message for weights that are not finite; "" if all are."""
+        finite = self.stepper.is_finite()
+        return "" if finite else f"weights are not finite, by step {self.step} at rate {self.lr:.1e}"
 
     def _fault(self) -> str:
         """What is not finite in the steps so far or in the weights; "" if all is well."""
-        return self.step_log.read() or ("" if self.stepper.is_finite() else self._not_finite())
+        return self.step_log.read() or self._bad_weights()
 
     def _check_good(self) -> None:
         """Before anything is written: not a step cut in two, and only finite weights; else back to the last checkpoint.
@@ -256,8 +257,7 @@ class Run:
         A rate that was lowered since stays lowered, or the same rate would be tried for ever.
         """
         lowered = self.rate.lr_scale
-        if not self._resume():
-            raise TrainingError(f"{fault}, before any checkpoint: make a new Trainer with a lower rate")
+        self._resume()
         if lowered < self.rate.lr_scale:
             self.rate.lr_scale = lowered
             self._note(f"lr {self.lr:.2g}")

@@ -1,40 +1,26 @@
-"""A run while a reader works with it: start, pause, undo, commands, faults."""
+"""A run while a reader works with it: pause, undo, commands, export; and what becomes of its faults."""
 
+import contextlib
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 from ..core import choice, distributed, files
 from ..core.errors import TrainingError
-from . import export, faults, steering
+from . import checkpoint, export, faults
 from .run import Run
+from .steering import StopAfter
 
 
 class Session(Run):
-    """What a reader or a fault does to a run; the loop itself, `_train`, is Trainer's."""
-
-    def _train(self, epochs: int) -> None:
-        """Train until `epochs` are done in all."""
-        raise NotImplementedError
-
-    # ---- in the background ----
-
-    def start(self, epochs: int) -> None:
-        """As fit, in a background thread: returns at once, and other cells can run. See pause() and wait()."""
-        self._check_one_process("start")
-        self._begin(epochs)
-        steering.SHUTDOWN.register(self)
-        self.background.start(lambda: self._train(epochs), f"train {self.run}", lambda: self.background.notify("end"))
+    """What a reader or a fault does to a run. The loop itself, and what starts it, is Trainer's."""
 
     @property
     def running(self) -> bool:
         """Whether a background thread trains."""
-        return self.background.running
-
-    @property
-    def log_lines(self) -> list[str]:
-        """What the background training has logged."""
-        return self.background.lines
+        return self.background.thread is not None
 
     @property
     def error(self) -> Exception | None:
@@ -43,27 +29,21 @@ class Session(Run):
 
     def pause(self, timeout: float | None = None) -> None:
         """Stop the background training after its current step, saved, and wait for that; nothing if none runs."""
-        if self.background.thread is not None:
-            self.steering.stop_after = steering.StopAfter.STEP
+        if self.running:
+            self.steering.stop_after = StopAfter.STEP
         self.background.join(timeout)
 
     def stop_after_epoch(self) -> bool:
         """Stop the training that runs when its current epoch is whole; False if none runs."""
         if self.training_thread is None:
             return False
-        self.steering.stop_after = steering.StopAfter.EPOCH
+        self.steering.stop_after = StopAfter.EPOCH
         return True
 
     def wait(self) -> Self:
         """Wait for the background training and print what it logs; an interrupt pauses it. Raises its exception."""
-        self.background.wait(lambda: setattr(self.steering, "stop_after", steering.StopAfter.STEP))
+        self.background.wait(lambda: setattr(self.steering, "stop_after", StopAfter.STEP))
         return self
-
-    def _begin(self, epochs: int) -> None:
-        """Before a training, in the caller's thread: a pause that comes at once must find its flag untouched."""
-        self._check_idle()
-        self.target_epoch, self.steering.stop_after = epochs, steering.StopAfter.NOTHING
-        self.background.forget()
 
     def undo(self, to: str = "last") -> Self:
         """Back to the newest checkpoint before the present step, or to that of the best epoch (undo("best")).
@@ -71,21 +51,31 @@ class Session(Run):
         The weights, the place in the data, the history and the rate are then those of that moment.
         """
         self._check_idle()
-        self._check_one_process("undo")
         found = self.run_folder.earlier(to, self.step)
         left = f"epoch {self.progress:.2f}, step {self.step}"
         with self.run_folder.locked():
             self._restore(found)
             self._log_changes(found["settings"])
             self._note(f"undo from {left}")
-            self.save(rotate=False)
-            self.run_folder.forget_undone()
+            self.save()
+            (self.folder / "previous.pt").unlink(missing_ok=True)  # what was undone never comes back
         self.background.notify("end")
         self.log(
             f"back at epoch {self.progress:.2f}, step {self.step}, from {left}; rate {self.lr:.1e}: set trainer.lr "
             "and go on with fit"
         )
         return self
+
+    def export(self, path: Path) -> None:
+        """Write the weights of the best epoch by validation as one file that predict.load takes anywhere.
+
+        TrainingError if no epoch is finished, CheckpointError if best.pt is damaged.
+        """
+        best = self.folder / "best.pt"
+        if not best.exists():
+            raise TrainingError("no epoch is finished yet, so there is nothing to export: run fit first")
+        export.read_export(best)  # a damaged file is named here, not by whoever gets it
+        files.write_atomic(path, best.read_bytes())
 
     # ---- checks ----
 
@@ -97,12 +87,6 @@ class Session(Run):
                 "or wait for its end by trainer.wait()"
             )
 
-    @staticmethod
-    def _check_one_process(what: str) -> None:
-        """TrainingError if several ranks train together, for what is one reader's in one kernel."""
-        if distributed.world_size() > 1:
-            raise TrainingError(f"{what} is for one process: call it without torchrun")
-
     def _check_same_on_all_ranks(self) -> None:
         """TrainingError on all ranks if another than the first has other settings or data."""
         mine = self.settings.asdict(), self._data()
@@ -113,7 +97,38 @@ class Session(Run):
                 "command, and prepare the same data there"
             )
 
-    # ---- commands ----
+    # ---- a training's begin, commands and end ----
+
+    def _begin(self, epochs: int) -> None:
+        """Before a training, in the caller's thread: a pause that comes at once must find its flag untouched."""
+        self._check_idle()
+        self.target_epoch = epochs
+        self.steering.forget()
+        self.background.forget()
+
+    @contextlib.contextmanager
+    def _prepared(self) -> Iterator[None]:
+        """Within, this thread alone trains the run, from a good state; faults are explained."""
+        with self.run_folder.locked():
+            self.training_thread, self.run_folder.saved_at = threading.current_thread(), time.monotonic()
+            try:
+                with self._explained():
+                    self._recover()
+                    yield
+            finally:
+                self.training_thread, self.steering.stop_after = None, StopAfter.NOTHING
+
+    def _recover(self) -> None:
+        """Mend what an earlier cut or a full disk has left; see that there is a checkpoint to go back to."""
+        moved, cut = distributed.all_reduce_max(self.run_folder.was_trained_elsewhere(), self.stepper.interrupted)
+        if moved:
+            self.log(f"run {self.run} was trained elsewhere since this Trainer last saw it")
+        if cut or moved:
+            self._resume()
+        if self.pending_row is not None:
+            self._write_epoch(self.pending_row)
+        if self.run_folder.saved_step < 0:
+            self.save()
 
     def _should_stop(self) -> bool:
         """Whether to stop now, between two steps."""
@@ -126,28 +141,53 @@ class Session(Run):
             self.lr = rate
         return save
 
+    # ---- the best epoch ----
+
+    def _write_epoch(self, row: dict) -> None:
+        """best.pt where the epoch is the best so far, the checkpoint, the history."""
+        before, score = self.best, self.records.monitored_score(row)
+        self._check_good()
+        try:
+            if score > before:
+                self._write_best(row)
+                self.best = score
+            self.save(score > before)
+        except BaseException:
+            self.best = before  # it is tried again
+            raise
+        self.pending_row = None
+
+    def _write_best(self, row: dict) -> None:
+        """best.pt, the export of these weights, with the epoch's scores.
+
+        The weights of an early epoch know images of half the size, so that is their input.
+        """
+        if distributed.rank() > 0:
+            return
+        names = {self.dataset.column(name): name for name in (*self.dataset.rows, "mean_iou", "accuracy")}
+        scores = {name: row[column] for column, name in names.items() if column in row}
+        settings = self.settings
+        if row["epoch"] <= self.records.half_size_epochs:
+            rows, columns = (side // 2 for side in settings.shape)
+            settings = settings.replace(size=rows, columns=columns, half_size_fraction=0.0)
+        source, images = choice.source(self.dataset.name), len(self.arrays["train"])
+        what = f"{self.dataset.title}, {source}, {images} images, epoch {row['epoch']}"
+        path = self.folder / "best.pt"
+        with checkpoint.explained(path):
+            export.write_export(path, self.stepper.network.state_dict(), settings, scores, what)
+
     # ---- faults ----
 
-    def _recover(self) -> None:
-        """Before training: mend what an earlier cut or a full disk has left; see that there is a checkpoint."""
-        moved, cut = distributed.all_reduce_max(self.run_folder.was_trained_elsewhere(), self.stepper.interrupted)
-        if moved:
-            self.log(f"run {self.run} was trained elsewhere since this Trainer last saw it")
-        if (cut or moved) and not self._resume():
-            raise TrainingError("the last fit was cut in the middle of its first step: make a new Trainer")
-        if self.pending_row is not None:
-            self._write_epoch(self.pending_row)
-        if self.run_folder.saved_step < 0:
-            self.save()  # so that there is always a good state to go back to
-
-    def _leave_device(self) -> None:
-        """Give back what the arrays take of the device's memory."""
-
-    def _explain(self, error: BaseException) -> None:
-        """Raise TrainingError with what to try if memory ran out or another rank has died; else return."""
-        if faults.is_out_of_memory(error):
-            self._out_of_memory(error)
-        if distributed.is_peer_lost(error):
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raise TrainingError with what to try where memory runs out or another rank has died."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if faults.is_out_of_memory(error):
+                self._out_of_memory(error)
+            if not distributed.is_peer_lost(error):
+                raise
             # not on a GPU, where the step that waits for the dead rank would have to end first
             if distributed.rank() == 0 and self.device.type == "cpu" and not self.stepper.interrupted:
                 self.save()
@@ -158,9 +198,10 @@ class Session(Run):
 
     def _out_of_memory(self, error: BaseException) -> None:
         """Save, and raise TrainingError with what to try; the weights are those of a whole step."""
-        fault = faults.first_line(error)
+        fault = (str(error) or type(error).__name__).splitlines()[0]
         faults.release_memory(error)
-        self._leave_device()
+        for feed in self.feeds.values():
+            feed.leave_device()
         what = f"out of memory on {self.device} after step {self.step}"
         if distributed.world_size() > 1:  # this process ends, and the others, which still wait for it, with it
             raise TrainingError(
@@ -178,46 +219,3 @@ class Session(Run):
         raise TrainingError(
             f"{what}, with batch {batch} at {size} px ({fault}). Nothing is lost, it is saved; {advice}"
         ) from None
-
-    # ---- the best epoch ----
-
-    def _write_epoch(self, row: dict) -> None:
-        """best.pt where the epoch is the best so far, the checkpoint, the history."""
-        before, score = self.best, self.records.monitored_score(row)
-        self._check_good()
-        try:
-            if score > before:
-                parts = self._export_parts(row)
-                self.run_folder.write_best(lambda path: export.write_export(path, *parts))
-                self.best = score
-            self.save(score > before)
-        except BaseException:
-            self.best = before  # it is tried again
-            raise
-        self.pending_row = None
-
-    def _export_parts(self, row: dict) -> tuple:
-        """What an export says of these weights: weights, settings, scores, data.
-
-        The weights of an early epoch know images of half the size, so that is their input.
-        """
-        names = {self.dataset.column(name): name for name in (*self.dataset.rows, "mean_iou", "accuracy")}
-        scores = {name: row[column] for column, name in names.items() if column in row}
-        settings = self.settings
-        if row["epoch"] <= self.records.half_size_epochs:
-            rows, columns = (side // 2 for side in settings.shape)
-            settings = settings.replace(size=rows, columns=columns, half_size_fraction=0.0)
-        source, images = choice.source(self.dataset.name), len(self.arrays["train"])
-        what = f"{self.dataset.title}, {source}, {images} images, epoch {row['epoch']}"
-        return self.stepper.network.state_dict(), settings, scores, what
-
-    def export(self, path: Path) -> None:
-        """Write the weights of the best epoch by validation as one file that predict.load takes anywhere.
-
-        TrainingError if no epoch is finished, CheckpointError if best.pt is damaged.
-        """
-        best = self.folder / "best.pt"
-        if not best.exists():
-            raise TrainingError("no epoch is finished yet, so there is nothing to export: run fit first")
-        export.read_export(best)  # a damaged file is named here, not by whoever gets it
-        files.write_atomic(path, best.read_bytes())

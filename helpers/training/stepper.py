@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,12 @@ from ..core.errors import TrainingError
 from ..settings import Settings
 from . import muon
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "muon": muon.Muon}
+OPTIMIZERS: dict[str, Any] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "muon": muon.Muon,
+}
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -26,14 +30,9 @@ def make_optimizer(settings: Settings, model: torch.nn.Module, fused: bool = Tru
     """
     if settings.optimizer not in OPTIMIZERS:
         raise TrainingError(f"no optimizer called {settings.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
-    common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": fused}
-    if settings.optimizer == "muon":
-        if not muon.kernels(model.parameters()):
-            raise TrainingError(f"muon finds no kernel to train at width {settings.width}: choose optimizer adamw")
-        return muon.Muon(model.parameters(), **common)
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=settings.momentum, **common)
-    return OPTIMIZERS[settings.optimizer](model.parameters(), **common)
+    more = {"momentum": settings.momentum} if settings.optimizer == "sgd" else {}
+    make = OPTIMIZERS[settings.optimizer]
+    return make(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=fused, **more)
 
 
 def pick_precision(wanted: str, device: torch.device) -> str:
@@ -45,33 +44,6 @@ def pick_precision(wanted: str, device: torch.device) -> str:
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-
-
-class BufferSnapshot:
-    """The norms' running statistics and counts as they were before a step: the forward pass moves them."""
-
-    def __init__(self, module: torch.nn.Module):
-        self.floats = [b for b in module.buffers() if b.is_floating_point()]
-        self.counts = [b for b in module.buffers() if not b.is_floating_point()]
-        self.kept_floats, self.kept_counts = ([b.clone() for b in group] for group in (self.floats, self.counts))
-
-    @torch.no_grad()
-    def take(self) -> None:
-        """As they are now."""
-        copy_all(self.kept_floats, self.floats)
-        copy_all(self.kept_counts, self.counts)
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """As they were."""
-        copy_all(self.floats, self.kept_floats)
-        copy_all(self.counts, self.kept_counts)
-
-
-def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
-    """Tensors of one dtype into others of the same shapes, in one call on a GPU."""
-    if targets:
-        torch._foreach_copy_(targets, sources)
 
 
 class Stepper:
@@ -91,6 +63,8 @@ class Stepper:
         self.model: unet.UNet = model.to(device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False) if settings.ema_decay else None
         self.averages, self.sources = floats(self.average) if self.average else [], floats(self.model)
+        self.buffers = list(self.model.buffers())  # the norms' running statistics and counts
+        self.statistics = [buffer for buffer in self.buffers if buffer.is_floating_point()]
         self.precision = pick_precision(settings.precision, device)
         # under fp16 the scaler must be able to skip a step: fused Adam does so on the device, fused SGD would begin its
         # momentum with whatever memory holds; unfused, the scaler waits for the device and skips by itself
@@ -98,19 +72,13 @@ class Stepper:
         self.optimizer = make_optimizer(settings, self.model, fused)
         self.scaler = self._make_scaler()
         # the same network; its backward pass takes the mean of the gradients over all ranks
-        self.replica: Any = self._distribute() if distributed.world_size() > 1 else self.model
+        self.replica: Any = self.model
+        if distributed.world_size() > 1:
+            self.replica = torch.nn.parallel.DistributedDataParallel(self.model)
         if settings.compile:
             self.replica = torch.compile(self.replica, dynamic=False)  # a kernel for each of two or four shapes
-        self.snapshot = BufferSnapshot(self.model)
         self.steps = 0
         self.interrupted = False  # whether an error or a second interrupt has cut a step in two
-
-    def _distribute(self) -> torch.nn.Module:
-        """The model in DistributedDataParallel. The norms' statistics are averaged by average_statistics."""
-        wrap = torch.nn.parallel.DistributedDataParallel
-        new = "forward_sync_buffers" in inspect.signature(wrap).parameters  # torch's other name for it since 2.14
-        no_sync: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
-        return wrap(self.model, **no_sync)
 
     def _make_scaler(self) -> torch.amp.GradScaler:
         """Scales fp16's loss so that small gradients do not vanish; does nothing for fp32 and bf16."""
@@ -133,22 +101,14 @@ class Stepper:
     @contextlib.contextmanager
     def undone_on_error(self) -> Iterator[None]:
         """Around forward and backward, which change no weight: an error or interrupt leaves all as it was."""
-        self.snapshot.take()
+        before = [buffer.clone() for buffer in self.buffers]  # the forward pass moves them
         try:
             yield
         except BaseException:
-            self.snapshot.restore()
+            for buffer, kept in zip(self.buffers, before, strict=True):
+                buffer.copy_(kept)
             self.optimizer.zero_grad(set_to_none=True)
             raise
-
-    def average_statistics(self) -> None:
-        """The norms' running statistics as the mean over all ranks; nothing in one process."""
-        distributed.all_reduce_mean(self.snapshot.floats)
-
-    def set_rate(self, rate: float) -> None:
-        """The learning rate of the next step, for all weights."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -181,14 +141,10 @@ class Stepper:
         if self.average:
             self.average.load_state_dict(state["average"] or state["model"])
         self.optimizer.zero_grad(set_to_none=True)
-        loaded = state["optimizer"]
-        kinds = [{"fused": own["fused"]} if "fused" in own else {} for own in self.optimizer.param_groups]
-        groups = [group | kind for group, kind in zip(loaded["param_groups"], kinds, strict=True)]
-        self.optimizer.load_state_dict(loaded | {"param_groups": groups})
-        for group in self.optimizer.param_groups:
-            group["weight_decay"] = self.settings.weight_decay
-            if self.settings.optimizer == "sgd":
-                group["momentum"] = self.settings.momentum
+        groups = []
+        for saved, own in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
+            groups.append(saved | {k: own[k] for k in ("weight_decay", "momentum", "fused") if k in own})
+        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
         self.scaler = self._make_scaler()  # anew: an old one may have been cut between unscaling and its update
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

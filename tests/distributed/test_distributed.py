@@ -212,15 +212,6 @@ def test_an_image_of_nothing_but_void_adds_nothing_to_any_loss():
         assert loss(logits, target).item() == pytest.approx(loss(logits[:1], target[:1]).item()), name
 
 
-@pytest.mark.parametrize("call", [lambda one: one.find_lr(), lambda one: one.undo(), lambda one: one.start(2)])
-def test_what_one_reader_does_is_for_one_process(monkeypatch, call):
-    tiny.prepare()
-    one = trainer.Trainer(tiny.settings(), preprocess.open_arrays("helen", 32), "a", "cpu")
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    with pytest.raises(TrainingError, match="without torchrun"):
-        call(one)
-
-
 def test_a_dead_peer_is_told_from_a_fault_of_one_s_own(monkeypatch):
     """Of the texts that gloo and torch gave: only the first ones mean that another process has gone."""
     gone = [

@@ -18,26 +18,23 @@ def background():
 
 def test_lines_of_the_thread_are_kept_and_those_of_a_cell_printed(background, capsys):
     def work():
-        assert background.running and background.is_current()
         background.log("from the thread")
 
     events = []
     background.watchers.append(events.append)
     background.log("from a cell")
-    background.start(work, "work", lambda: background.notify("end"))
-    background.join()
-    assert not background.running and not background.is_current() and background.error is None
-    assert capsys.readouterr().out == "from a cell\n" and background.lines == ["from the thread"]
+    background.start(work, "work")
     background.wait(lambda: None)
-    background.wait(lambda: None)
-    assert capsys.readouterr().out == "from the thread\n"  # once
+    assert background.thread is None and background.error is None
+    background.wait(lambda: None)  # prints nothing twice
+    assert capsys.readouterr().out == "from a cell\nfrom the thread\n" and background.lines == ["from the thread"]
     assert events == ["log", "log", "end"]
     background.forget()
     assert background.lines == []
 
 
 def test_an_error_of_the_thread_is_a_line_and_raised_once(background):
-    background.start(lambda: 1 / 0, "work", lambda: None)
+    background.start(lambda: 1 / 0, "work")
     background.join()
     assert background.lines == ["ZeroDivisionError: division by zero"]
     with pytest.raises(ZeroDivisionError):
@@ -54,16 +51,16 @@ def test_an_interrupt_of_wait_asks_the_thread_to_stop(background):
         os.kill(os.getpid(), signal.SIGINT)
         assert over.wait(20)
 
-    background.start(work, "work", lambda: None)
+    background.start(work, "work")
     background.wait(over.set)
-    assert over.is_set() and background.error is None and not background.running
+    assert over.is_set() and background.error is None and background.thread is None
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_joining_oneself_does_not_wait_for_ever(background):
-    background.start(background.join, "work", lambda: None)
+    background.start(background.join, "work")
     background.join(20)
-    assert not background.running and background.error is None
+    assert background.thread is None and background.error is None
 
 
 def test_watchers_that_fail_are_left_behind_and_the_others_go_on(background, capsys):

@@ -32,13 +32,10 @@ def test_an_export_is_read_from_an_address(tmp_path):
     assert parser.about["trained_on"] == "tiny stripes"
 
 
-@pytest.mark.parametrize(
-    ("state", "message"),
-    [({"model": {}}, "not an export"), ([1], "not an export"), (None, "not an export")],
-)
-def test_other_files_are_not_taken_for_exports(tmp_path, state, message):
+@pytest.mark.parametrize("state", [{"model": {}}, [1]])
+def test_other_files_are_not_taken_for_exports(tmp_path, state):
     torch.save(state, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match=rf"x\.pt: {message}"):
+    with pytest.raises(CheckpointError, match=r"x\.pt: not an export"):
         predict.load(tmp_path / "x.pt")
 
 
@@ -59,8 +56,6 @@ def test_missing_files_and_addresses_are_named(tmp_path):
 
 
 def test_the_published_export_has_its_checksum_and_is_small():
-    if not predict.PRETRAINED.exists():
-        pytest.fail("weights/helen-demo.pt is part of the project")
     name, digest = predict.PRETRAINED.name, files.sha256(predict.PRETRAINED)
     assert (predict.PRETRAINED.parent / "SHA256SUMS").read_text().split() == [digest, name]
     assert predict.PRETRAINED.stat().st_size <= 4e6

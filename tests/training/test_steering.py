@@ -19,69 +19,128 @@ from helpers.training.steering import StopAfter
 
 
 @pytest.fixture
-def box(tmp_path):
-    return steering.ControlFile(tmp_path / "control.json")
+def lines():
+    return []
+
+
+@pytest.fixture
+def steer(tmp_path, lines):
+    return steering.Steering(tmp_path / "control.json", lines.append)
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+# ---- control.json ----
 
 
 @pytest.mark.parametrize(
-    ("text", "commands"),
+    ("text", "rate", "stop"),
     [
-        ('{"lr": 1e-4}', {"lr": 1e-4}),
-        ('{"lr": 1}', {"lr": 1.0}),
-        ('{"stop": true}', {"stop": StopAfter.STEP}),
-        ('{"stop": "epoch", "lr": 0.5}', {"stop": StopAfter.EPOCH, "lr": 0.5}),
-        ('{"stop": false}', {}),
-        ("{}", {}),
+        ('{"lr": 1e-4}', 1e-4, StopAfter.NOTHING),
+        ('{"stop": true}', 0.0, StopAfter.STEP),
+        ('{"stop": "epoch", "lr": 1}', 1.0, StopAfter.EPOCH),
+        ('{"stop": false}', 0.0, StopAfter.NOTHING),
     ],
 )
-def test_commands_are_read_once_and_their_file_is_gone(box, text, commands):
-    box.path.write_text(text)
-    assert box.read() == (commands, "")
-    assert not box.path.exists() and box.read() == ({}, "")
+def test_the_control_file_is_followed_once_when_it_is_looked_for(steer, lines, text, rate, stop):
+    steer.control.write_text(text)
+    assert steer.poll(look=False, save=True) == (0.0, True) and lines == []
+    assert steer.poll(look=True) == (rate, False) and lines == [f"control.json: {text}"]
+    assert not steer.control.exists() and steer.poll(look=True) == (0.0, False) and len(lines) == 1
+    assert steer.stop_after == stop  # that there is no file takes nothing back
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reported"),
     [
-        ("", "Expecting value"),
         ('{"lr": 1e-4', "Expecting"),
         ("[1]", "not an object"),
+        ('{"rate": 1}', "not an object in braces with the keys"),
         ('{"lr": -1}', "above 0"),
-        ('{"lr": NaN}', "above 0"),
-        ('{"stop": 1}', 'stop is true, false or "epoch"'),
-        ('{"stop": null}', 'stop is true, false or "epoch"'),
-        ('{"rate": 1}', "unknown key 'rate'"),
+        ('{"lr": 1' + "0" * 400 + "}", "at most 10000"),
+        ('{"stop": "now"}', 'stop is true, false or "epoch"'),
         ("[" * 10000, "recursion"),
         ("\x80abc", "utf-8"),
     ],
 )
-def test_a_malformed_file_is_reported_once_and_left(box, text, said):
-    box.path.write_bytes(text.encode("latin-1"))
-    commands, report = box.read()
-    assert commands == {} and said in report and "control.json is ignored" in report and "write for example" in report
-    assert box.read() == ({}, "") and box.path.exists()
-    box.path.write_text('{"lr": 0.25, "stop": false}')  # its author mends it
-    assert box.read() == ({"lr": 0.25}, "")
+def test_a_malformed_file_is_reported_once_and_left(steer, lines, text, reported):
+    steer.control.write_bytes(text.encode("latin-1"))
+    for _ in range(2):
+        assert steer.poll(look=True) == (0.0, False) and steer.control.exists()
+    (line,) = lines
+    assert reported in line and "control.json is ignored" in line and "write for example" in line and len(line) < 400
+    steer.control.write_text('{"lr": 0.25, "stop": false}')  # its author mends it
+    assert steer.poll(look=True) == (0.25, False) and not steer.control.exists()
 
 
-def test_a_number_that_is_no_float_is_reported_in_short(box):
-    box.path.write_text('{"lr": 1' + "0" * 400 + "}")
-    commands, report = box.read()
-    assert commands == {} and "at most 10000" in report and len(report) < 400
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), "1e-3", None, True, 1j])
+def test_what_is_no_rate(rate):
+    with pytest.raises(TrainingError, match="a learning rate is a number above 0"):
+        steering.check_rate(rate)
+
+
+@pytest.mark.parametrize("rate", [1, np.float32(1), np.int64(1), torch.tensor(1.0)])
+def test_rates_become_plain_floats(rate):
+    assert type(steering.check_rate(rate)) is float and json.dumps(steering.check_rate(rate)) == "1.0"
+
+
+# ---- stops ----
+
+
+def test_when_to_stop(steer):
+    assert not steer.should_stop(epoch_done=True)
+    steer.stop_after = StopAfter.EPOCH
+    assert steer.should_stop(epoch_done=True) and not steer.should_stop(epoch_done=False)
+    steer.stop_after = StopAfter.STEP
+    assert steer.should_stop(epoch_done=False)
+    steer.forget()
+    with steering.noted_signals() as steer.signals:
+        assert not steer.should_stop(epoch_done=False)
+        interrupt()
+        assert steer.should_stop(epoch_done=False)
+
+
+def test_a_second_interrupt_raises_and_the_handlers_come_back(monkeypatch):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt), steering.noted_signals() as signals:
+        interrupt()
+        assert signals == [signal.SIGINT]
+        interrupt()
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with steering.noted_signals() as signals:  # torchrun sends Ctrl-C on
+        interrupt()
+        interrupt()
+    assert len(signals) == 2
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_several_ranks_do_what_any_of_them_was_asked(steer, monkeypatch):
+    """This one reads no file: another one's rate, stop and save reach it by the agreement."""
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    others = [0.25, StopAfter.EPOCH, True]
+    monkeypatch.setattr(distributed, "all_reduce_max", lambda *mine: [float(max(pair)) for pair in zip(mine, others)])
+    steer.control.write_text('{"lr": 0.5}')
+    assert steer.poll(look=True) == (0.25, True) and steer.stop_after == StopAfter.EPOCH
+    with steering.noted_signals() as steer.signals:
+        interrupt()
+        assert not steer.should_stop(epoch_done=False)  # not before the others know
+        steer.poll(look=False)
+        assert steer.should_stop(epoch_done=False)
+
+
+# ---- turns ----
 
 
 def test_an_interrupt_in_a_cell_s_turn_comes_after_it_and_leaves_the_gate_free():
     """A KeyboardInterrupt inside it could keep the lock for ever."""
     gate, seen = steering.Gate(), []
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), gate.exclusive():
-            os.kill(os.getpid(), signal.SIGINT)
-            seen.append("still there")
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert seen == ["still there"] and gate.waiting == 0
+    with steering.handled_by(signal.default_int_handler), pytest.raises(KeyboardInterrupt), gate.exclusive():
+        interrupt()
+        seen.append("still there")
+    assert seen == ["still there"] and not gate.waiting
     others = []
     thread = threading.Thread(target=lambda: others.append(gate.lock.acquire(timeout=5)))
     thread.start()
@@ -115,20 +174,8 @@ def test_a_sigterm_in_a_cell_s_turn_waits_for_its_end():
     assert (done.stdout, done.returncode) == ("turn over\nsaved [1]\n", -signal.SIGTERM), done.stderr
 
 
-def test_a_second_interrupt_raises_and_the_handlers_come_back():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(KeyboardInterrupt), steering.Signals() as signals:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert signals.asked
-        os.kill(os.getpid(), signal.SIGINT)
-    with steering.Signals(ignore_repeat=True) as signals:  # torchrun sends Ctrl-C on
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
 def test_a_cell_gets_its_turn_before_the_next_step():
-    """The training takes the gate again at once; still a cell waits for one step at most."""
+    """The training takes the gate again at once; still a cell waits for one step at most, and may ask twice."""
     gate, steps, over = steering.Gate(), [0], threading.Event()
 
     def train():
@@ -142,84 +189,13 @@ def test_a_cell_gets_its_turn_before_the_next_step():
     waited = []
     for _ in range(20):
         asked = steps[0]
-        with gate.exclusive():
+        with gate.exclusive(), gate.exclusive():
             waited.append(steps[0] - asked)
             here = steps[0]
             time.sleep(0.005)
             assert steps[0] == here  # no step is made meanwhile
     over.set()
     thread.join()
-    assert max(waited) <= 1 and gate.waiting == 0
-
-
-def test_a_turn_within_a_turn():
-    gate = steering.Gate()
-    with gate.exclusive(), gate.exclusive():
-        pass
-    with gate.step(), gate.exclusive():
-        pass
-
-
-@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), "1e-3", None, True, 1j])
-def test_what_is_no_rate(rate):
-    with pytest.raises(TrainingError, match="a learning rate is a number above 0"):
-        steering.check_rate(rate)
-
-
-def test_rates_become_plain_floats():
-    for rate in (1, np.float32(1), np.int64(1), torch.tensor(1.0)):
-        assert type(steering.check_rate(rate)) is float
-        json.dumps(steering.check_rate(rate))
-
-
-# ---- what a training asks after each step ----
-
-
-@pytest.fixture
-def lines():
-    return []
-
-
-@pytest.fixture
-def steer(tmp_path, lines):
-    return steering.Steering(tmp_path / "control.json", lines.append)
-
-
-def test_when_to_stop(steer):
-    assert not steer.should_stop(epoch_done=True)
-    steer.stop_after = StopAfter.EPOCH
-    assert steer.should_stop(epoch_done=True) and not steer.should_stop(epoch_done=False)
-    steer.stop_after = StopAfter.STEP
-    assert steer.should_stop(epoch_done=False)
-
-
-def test_an_interrupt_asks_for_a_stop_while_signals_are_caught(steer):
-    with steer.catching_signals():
-        assert not steer.should_stop(epoch_done=False)
-        os.kill(os.getpid(), signal.SIGINT)
-        assert steer.should_stop(epoch_done=False)
-    assert not steer.should_stop(epoch_done=False)
-
-
-def test_the_control_file_is_obeyed_only_when_it_is_looked_for(steer, lines):
-    steer.control_file.path.write_text('{"lr": 0.5, "stop": "epoch"}')
-    assert steer.poll(look=False, save=True) == (0.0, True) and lines == []
-    assert steer.poll(look=True) == (0.5, False) and lines == ["control.json: lr 0.5, stop epoch"]
-    assert steer.stop_after == StopAfter.EPOCH
-    assert steer.poll(look=True) == (0.0, False)
-    assert steer.stop_after == StopAfter.EPOCH  # no file takes nothing back
-
-
-def test_several_ranks_do_what_any_of_them_was_asked(steer, monkeypatch):
-    """This one reads no file: another one's rate, stop and save reach it by the agreement."""
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    monkeypatch.setattr(distributed, "rank", lambda: 1)
-    others = [0.25, StopAfter.EPOCH, True]
-    monkeypatch.setattr(distributed, "all_reduce_max", lambda *mine: [float(max(pair)) for pair in zip(mine, others)])
-    steer.control_file.path.write_text('{"lr": 0.5}')
-    assert steer.poll(look=True) == (0.25, True) and steer.stop_after == StopAfter.EPOCH
-    with steer.catching_signals():
-        os.kill(os.getpid(), signal.SIGINT)
-        assert not steer.should_stop(epoch_done=False)  # not before the others know
-        steer.poll(look=False)
-        assert steer.should_stop(epoch_done=False)
+    assert max(waited) <= 1 and not gate.waiting
+    with gate.step(), gate.exclusive():  # nor does the training wait for itself
+        assert not gate.waiting
