@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from . import metrics, predict, preprocess
 from .augment import Augment, halve, to_float, to_ids
+from .batches import Feed
 from .core import choice, distributed
 from .core.errors import TrainingError
 from .settings import Settings, run_dir
@@ -104,6 +105,7 @@ class Trainer(Session):
                 "or pause() it first, or give this one another run name"
             )
         super().__init__(settings, arrays, run, torch.device(device or distributed.pick_device()))
+        self.feeds = {split: Feed(arrays[split], settings.batch, self.device) for split in ("train", "val")}
         self.augment = Augment(self.dataset.flip_pairs, settings.mean, settings.std, settings.seed, settings.augment)
         self.read_every = 1 if self.device.type == "cpu" else TRACE_EVERY  # steps: reading waits for a GPU
         self.began = (0.0, 0)  # when this part of the epoch began, and at which image

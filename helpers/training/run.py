@@ -7,7 +7,6 @@ import threading
 import torch
 
 from .. import preprocess, unet
-from ..batches import Feed
 from ..core import hardware
 from ..core.errors import CheckpointError, TrainingError
 from ..core.registry import load_dataset
@@ -35,7 +34,6 @@ class Run:
         self.dataset = load_dataset(settings.dataset)
         self.run_folder = RunFolder(settings.dataset, run)
         self.folder = self.run_folder.path  # runs/<dataset>/<run>/
-        self.feeds = {split: Feed(arrays[split], settings.batch, device) for split in ("train", "val")}
         self.rate = LearningRate(settings)
         self.stepper = Stepper(settings, len(self.dataset.classes), device)
         self.model, self.average = self.stepper.model, self.stepper.average

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from ..core import choice, distributed, files
 from ..core.errors import TrainingError
@@ -15,7 +15,9 @@ from .steering import StopAfter
 
 
 class Session(Run):
-    """What a reader or a fault does to a run. The loop itself, and what starts it, is Trainer's."""
+    """What a reader or a fault does to a run. The loop itself, its batches, and what starts it are Trainer's."""
+
+    feeds: dict[str, Any]  # split -> batches.Feed
 
     @property
     def running(self) -> bool:

@@ -1,7 +1,8 @@
 """Things to play with, each a picture that answers a few controls. No argument that only ipywidgets 8 has."""
 
+import base64
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
@@ -12,13 +13,49 @@ from matplotlib.figure import Figure
 from .. import metrics, plots
 from ..augment import Augment
 from ..catalog import VOID, Dataset
-from ..plots.canvas import FAINT, HUES, INK, LABEL, WIDTH, message, place
+from ..plots.canvas import FAINT, HUES, INK, LABEL, LINE, WIDTH, make_figure, message, place, shorten
 from ..predict import Segmenter
 from ..preprocess import Arrays, resize_label, resize_photo
-from .controls import Explorer, tiles
 
 NAMES, COLORS = ("TN", "FP", "FN", "TP"), ("#d8d8d8", "#d55e00", "#0072b2", "#009e73")  # of 2 x truth + prediction
 PALETTE = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (*COLORS, "#ffffff")], np.uint8)
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls above the picture that `draw` makes of their values; a notebook's file keeps that picture."""
+
+    _ipython_display_ = None  # of ipywidgets 7: it would hide the bundle below
+
+    def __init__(self, draw: Callable[[], Figure], *controls: ipywidgets.Widget):
+        self.draw, self.controls = draw, controls
+        self.picture = ipywidgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
+        super().__init__([ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"}), self.picture])
+        for control in controls:
+            control.observe(self.redraw, names="value")
+        self.redraw()
+
+    def redraw(self, _: Any = None) -> None:
+        """The picture as the controls stand now."""
+        self.picture.value = plots.png(self.draw())
+
+    def _repr_mimebundle_(self, **_: Any) -> dict:
+        """The widget where a kernel stands behind it, elsewhere the picture."""
+        still = base64.b64encode(self.picture.value).decode()
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        texts = {"text/plain": "A picture with controls: run the cell to use them."}
+        return texts | {"image/png": still, "application/vnd.jupyter.widget-view+json": view}
+
+
+def tiles(pictures: dict[str, np.ndarray], text: str = "") -> Figure:
+    """Up to three pictures side by side, photos uint8 [h,w,3] or numbers [h,w], and a line of text above them."""
+    figure = make_figure(WIDTH, 320 + LINE * bool(text))
+    figure.text(10 / WIDTH, 1 - 12 / figure.bbox.height, text, va="center", **LABEL)
+    for i, (title, picture) in enumerate(pictures.items()):
+        axes = place(figure, 10 + 298 * i, 10, 284, 284)
+        axes.imshow(picture, cmap="magma", interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(shorten(title, 284), pad=4, **LABEL)
+    return figure
 
 
 def dice_grid(truth: Any, prediction: Any = None) -> Explorer:

@@ -86,8 +86,9 @@ def test_what_would_collide_with_a_training_is_refused(arrays):
     for act in (lambda: one.start(50), lambda: one.fit(50), one.undo, one.find_lr):
         with pytest.raises(TrainingError, match="run a is training in the background: press Pause"):
             act()
-    with pytest.raises(TrainingError, match="being trained elsewhere"):
-        tiny.trainer(arrays).fit(50)  # another Trainer on the same folder
+    with pytest.raises(TrainingError, match="run a is training in the background in this kernel"):
+        tiny.trainer(arrays)  # it would silently be the wrong one to steer
+    assert tiny.trainer(arrays, "b").epoch == 0
     one.pause()
     tiny.trainer(arrays).fit(one.epoch + 1)
 
@@ -414,19 +415,6 @@ def test_a_rate_set_after_such_a_step_does_not_hide_it(arrays, monkeypatch, read
     assert tiny.same(tiny.state(one.fit(2)), tiny.state(straight.fit(2)))
 
 
-def test_a_second_trainer_of_a_run_that_trains_in_the_background_is_refused(arrays):
-    """It would silently be the wrong one to steer; one of another run is not in its way."""
-    one = tiny.trainer(arrays, epochs=500)
-    one.start(500)
-    try:
-        with pytest.raises(TrainingError, match="run a is training in the background in this kernel"):
-            tiny.trainer(arrays)
-        assert tiny.trainer(arrays, "b").epoch == 0
-    finally:
-        one.pause()
-    assert tiny.trainer(arrays).step == one.step
-
-
 def test_weights_that_are_not_finite_are_never_saved_or_exported(arrays):
     """The update of an epoch's last step leaves the loss finite: the weights are looked at too."""
     one = tiny.trainer(arrays).fit(1)
@@ -454,7 +442,7 @@ def test_a_rate_that_was_lowered_stays_lowered_after_going_back(arrays, monkeypa
 
 @pytest.mark.parametrize("optimizer", ["sgd", "muon"])
 def test_under_fp16_the_scaler_skips_alone_until_every_scale_overflows(optimizer):
-    """From 2**16, halved with each step skipped, it is below 1 after the seventeenth; noticed at the twentieth."""
+    """From 2**16, halved with each step skipped, it is below 1 after the seventeenth, and noticed."""
     one = tiny.trainer(tiny.arrays(train=80), optimizer=optimizer, precision="fp16")
     handle = one.model.out.bias.register_hook(lambda gradient: gradient * math.inf)
     before = [p.clone() for p in one.model.parameters()]
@@ -463,7 +451,7 @@ def test_under_fp16_the_scaler_skips_alone_until_every_scale_overflows(optimizer
     assert one.stepper.scaler.get_scale() == 1 and not tiny.same(before, list(one.model.parameters()))
     again = tiny.trainer(tiny.arrays(train=80), "b", optimizer=optimizer, precision="fp16")
     again.model.out.bias.register_hook(lambda gradient: gradient * math.inf)
-    with pytest.raises(TrainingError, match="fp16: gradients overflow at every scale, by step 20"):
+    with pytest.raises(TrainingError, match="fp16: gradients overflow at every scale, by step 17"):
         again.fit(1)
     assert tiny.same(before, list(again.model.parameters()))
 

@@ -10,7 +10,7 @@ import torch
 from IPython.core.formatters import DisplayFormatter
 
 from helpers import catalog, predict, preprocess, unet, widgets
-from helpers.widgets import controls
+from helpers.widgets import explore
 
 TRUTH = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]], np.uint8)
 NO_ARRAYS = preprocess.Arrays(np.zeros((0, 8, 8, 3), np.uint8), np.zeros((0, 8, 8), np.uint8), [], "")
@@ -28,13 +28,13 @@ def texts(monkeypatch):
     """All that stands in the last picture drawn, in one string."""
     found = []
 
-    def png(figure, draw=controls.plots.png):
+    def png(figure, draw=explore.plots.png):
         words = [*figure.texts, *(text for axes in figure.axes for text in (*axes.texts, axes.title))]
         assert all(text.get_fontsize() * figure.dpi / 72 >= 11 for text in words)
         found[:] = ["\n".join(text.get_text() for text in words)]
         return draw(figure)
 
-    monkeypatch.setattr(controls.plots, "png", png)
+    monkeypatch.setattr(explore.plots, "png", png)
     return lambda: found[0]
 
 
