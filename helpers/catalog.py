@@ -29,6 +29,7 @@ class Dataset:
     flip_pairs: tuple[tuple[int, int], ...] = ()  # ids that trade places in a horizontal flip
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)  # ids merged before counting
     reported: dict[str, float] = field(default_factory=dict)  # F1 in the original report
+    long_names: dict[str, str] = field(default_factory=dict)  # of classes whose name is an abbreviation, for a reader
     about: str = ""  # what the photos show and what is rare in them, for a reader
     look: str = ""  # what to check when you look at photos and labels
     hard: str = ""  # what the worst predictions usually have in common
@@ -81,6 +82,16 @@ HELEN = Dataset(
     groups={"eyes": (4, 5), "brows": (2, 3), "mouth": (7, 8, 9), "overall": (2, 3, 4, 5, 6, 7, 8, 9)},
     small_classes=(2, 3, 4, 5, 6, 7, 8, 9),
     primary_metric="overall",
+    long_names={
+        "bg": "background",
+        "lb": "left brow",
+        "rb": "right brow",
+        "le": "left eye",
+        "re": "right eye",
+        "ulip": "upper lip",
+        "imouth": "inner mouth",
+        "llip": "lower lip",
+    },
     reported={
         "bg": 0.9240,
         "face": 0.8406,
