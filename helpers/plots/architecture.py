@@ -75,7 +75,7 @@ def _block(axes: Axes, row: dict, x: float, y: float, height: float) -> Block:
 
     lines = [f"{high} × {wide}"] + ([f"{row['params']:,}"] if row["params"] else [])
     if name in ("photo", "out"):
-        body = part(x - column / 2, 1, MUTED if name == "photo" else UP, name)
+        body = part(x - column / 2, 1, MUTED if name == "photo" else OUT, name)
         parts = body, body, body
     elif name.startswith("up"):
         parts = part(x - 2 * column, 1, COPIED), part(x - column, 1, RAISED), part(x, 2, UP, name)
@@ -117,19 +117,12 @@ def _arrows(axes: Axes, blocks: list[Block]) -> None:
 def _key(axes: Axes, weights: int) -> None:
     """What a block holds, what colours and numbers mean, along the lower edge."""
     middle = axes.figure.bbox.width / 2
-    box = dict(boxstyle="round,pad=0.35", facecolor="white", edgecolor=MUTED)
-    style: dict[str, Any] = dict(fontsize=SMALL, ha="center", va="center", color=INK)
-    for x, text in (
-        (-135, "each blue or orange block, twice:"),
-        (38, "3 × 3 convolution"),
-        (152, "norm"),
-        (236, "activation"),
-    ):
-        axes.text(middle + x, 118, text, bbox=box if x > 0 else None, **style)
-    for x in (112, 188):
-        axes.text(middle + x, 118, "→", **style)
+    box = dict(boxstyle="round,pad=0.4", facecolor="white", edgecolor=MUTED)
+    style: dict[str, Any] = dict(fontsize=SMALL, ha="center", va="center")
+    text = "each blue or orange block:  (3 × 3 convolution → norm → activation)  twice, a column each"
+    axes.text(middle, 118, text, bbox=box, color=INK, **style)
     text = f"above: name and channels, an up block's input, height × width, weights; {weights:,} weights in all"
-    axes.text(middle, 88, text, ha="center", va="center", fontsize=SMALL, color=MUTED)
+    axes.text(middle, 88, text, color=MUTED, **style)
     handles = [Patch(facecolor=color, label=text) for text, color in KEY.items()]
     shape = dict(fontsize=SMALL, frameon=False, handlelength=1.2, handleheight=0.6, columnspacing=1.2)
     axes.figure.legend(handles=handles, loc="lower center", ncols=2 if middle < 425 else 3, **shape)

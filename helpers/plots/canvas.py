@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def class_color(dataset: Dataset, name: str) -> tuple[float, float, float]:
 
 def plain(text: str) -> str:
     r"""A text that comes from data: `$` as `\$`, since matplotlib would set what stands between two as a formula."""
-    return text.replace("$", r"\$")
+    return re.sub(r"(?<!\\)\$", r"\\$", text)
 
 
 def spelled(dataset: Dataset, name: str, short: bool = True) -> str:

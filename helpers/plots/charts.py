@@ -17,7 +17,6 @@ from .canvas import FAINT, HUES, INK, LABEL, MUTED, SMALL, TEXT, WIDTH, make_fig
 Scores = dict[str, float]
 Intervals = dict[str, tuple[float, float]]
 NOTE: dict[str, Any] = dict(fontsize=SMALL, color=MUTED)
-PAPER = dict(facecolor="white", linewidth=0, pad=1)
 SWATCHES, CLOSE = 12, 24  # rows at most; a colour no further off (RGB, Euclid) is most likely the same class
 
 
@@ -169,7 +168,8 @@ def lr_finder(rates: np.ndarray, losses: np.ndarray, suggestion: float, recipe: 
         axes.axvline(rate, color=color, linestyle="--", linewidth=1.5)
         at = np.log(rate / rates[0]) / np.log(rates[-1] / rates[0])  # from 0, the left end, to 1
         left = at > 0.7 or (at > 0.3 and number < len(marks) - 1)  # away from the other where there is room
-        style = NOTE | dict(fontsize=TEXT, color=color, va="top", ha="right" if left else "left", bbox=PAPER)
+        paper = dict(facecolor="white", linewidth=0, pad=1)
+        style = LABEL | dict(color=color, va="top", ha="right" if left else "left", bbox=paper)
         corner = (-6 if left else 6, 0)
         axes.annotate(f"{text}: {rate:.2g}", (rate, 0.98 - 0.1 * number), corner, across, "offset pixels", **style)
     return figure

@@ -86,7 +86,7 @@ def class_curves(rows: list[dict], dataset: Dataset) -> Figure:
         for row in _noted(rows):
             axes.axvline(row["epoch"], color=MUTED, linestyle="--", linewidth=1)
         weakest = {"color": HUES[1], "fontweight": "bold"} if value == min(last.values()) else {}
-        axes.set_title(canvas.spelled(dataset, name), loc="left", pad=4, **LABEL | weakest)
+        axes.set_title(canvas.shorten(canvas.spelled(dataset, name), 140), loc="left", pad=4, **LABEL | weakest)
         axes.set_title(f"{value:.3f}", loc="right", pad=4, **LABEL | weakest)
         _score_axis(axes)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))

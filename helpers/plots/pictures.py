@@ -114,47 +114,35 @@ def resampling(label: np.ndarray, nearest: np.ndarray, bilinear: np.ndarray, dat
     high, wide = (min(12, side) for side in nearest.shape)
     counts = sliding_window_view(invented, (high, wide)).sum((2, 3))
     top, left = np.unravel_index(counts.argmax(), counts.shape)
+    crop, side = np.s_[top : top + high, left : left + wide], 290
+    known = np.where(rounded < len(dataset.classes), rounded, VOID)  # void mixed in gives ids of no class
+    pictures = {
+        f"label: averaging changes {percent((rounded != nearest).mean())} of it": label,
+        "nearest: only ids of the label": nearest[crop],
+        f"bilinear: {counts.max()} invented ids, framed": known[crop],
+    }
+    tiles = [(_fit(colorize(ids, dataset), side), text) for text, ids in pictures.items()]
     names = [f"{i}  {spelled(dataset, name, short=False)}" for i, name in enumerate(dataset.classes)]
-    bottom = canvas.legend_shape(names, WIDTH)[1]
-    figure = make_figure(WIDTH, 364 + bottom)
-    whole = _fit(colorize(label, dataset), 220)
-    height, width = whole.shape[:2]
-    axes = place(figure, 6, bottom + 334 - height, width, height)
-    axes.imshow(whole, aspect="auto")
-    axes.set_title("the label, and the crop", **LABEL)
-    down, right = np.divide(whole.shape[:2], nearest.shape)
-    _frame(axes, (left * right - 0.5, top * down - 0.5), wide * right, high * down, "white")
-    axes.set_axis_off()
-    text = f"averaging changed the id of\n{percent((rounded != nearest).mean())} of all pixels"
-    figure.text(8 / WIDTH, (bottom + 322 - height) / figure.bbox.height, text, va="top", fontsize=SMALL, color=INK)
-    titles = "nearest: only ids of the label", f"bilinear: {counts.max()} invented ids, framed"
-    crop = np.s_[top : top + high, left : left + wide]
-    for number, (ids, marked) in enumerate(((nearest, invented & False), (rounded, invented))):
-        axes = place(figure, 240 + 331 * number, bottom + 10, 324, 324)
-        _ids(axes, ids[crop], dataset, marked[crop])
-        axes.set_title(titles[number], **LABEL)
-    canvas.class_legend(figure, dataset, names)
+    figure = _grid([tiles], side, dataset, labels=names)
+    whole, *enlarged = figure.axes
+    down, right = np.divide(tiles[0][0].shape[:2], nearest.shape)
+    _frame(whole, (left * right - 0.5, top * down - 0.5), wide * right, high * down, "white")
+    cell = side / max(high, wide)
+    shown = zip(enlarged, tiles[1:], (nearest, rounded), (invented & False, invented), strict=True)
+    for axes, (picture, _), ids, marked in shown:
+        for (y, x), i in np.ndenumerate(ids[crop]):
+            at = (x + 0.5) * cell - 0.5, (y + 0.5) * cell - 0.5
+            pixel = picture[int(at[1]), int(at[0])]
+            if marked[crop][y, x]:
+                _frame(axes, (x * cell + 1, y * cell + 1), cell - 3, cell - 3, np.divide(WRONG, 255))
+            color, weight = INK if pixel @ (0.3, 0.59, 0.11) > 120 else "white", "bold" if marked[crop][y, x] else None
+            axes.text(*at, f"{i}", ha="center", va="center", color=color, fontsize=SMALL, fontweight=weight)
     return figure
 
 
-def _ids(axes: Axes, ids: np.ndarray, dataset: Dataset, framed: np.ndarray) -> None:
-    """Ids uint8 [h,w] as coloured squares with their number; those where framed bool [h,w] in a magenta frame."""
-    known = np.where(ids < len(dataset.classes), ids, VOID)  # void mixed in gives ids of no class
-    picture = colorize(known, dataset)
-    axes.imshow(picture, interpolation="nearest", aspect="auto")
-    for (y, x), i in np.ndenumerate(ids):
-        bright = picture[y, x] @ (0.3, 0.59, 0.11) > 120
-        weight = "bold" if framed[y, x] else "normal"
-        color = INK if bright else "white"
-        axes.text(x, y, f"{i}", fontsize=SMALL, fontweight=weight, ha="center", va="center", color=color)
-        if framed[y, x]:
-            _frame(axes, (x - 0.42, y - 0.42), 0.84, 0.84, np.divide(WRONG, 255))
-    axes.set_axis_off()
-
-
-def _frame(axes: Axes, corner: tuple[float, float], width: float, height: float, color, lw: float = 2, **style) -> None:
+def _frame(axes: Axes, corner: tuple[float, float], width: float, height: float, color) -> None:
     """An empty rectangle on a picture."""
-    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=lw, **style))
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=2))
 
 
 def flips(image: np.ndarray, label: np.ndarray, dataset: Dataset) -> Figure:
@@ -196,7 +184,7 @@ def _around(mask: np.ndarray) -> tuple[slice, slice]:
     return np.s_[max(0, ys.min() - margin) : ys.max() + margin, max(0, xs.min() - margin) : xs.max() + margin]
 
 
-def feature_maps(image: np.ndarray, levels: dict[str, np.ndarray], channels: int = 6) -> Figure:
+def feature_maps(image: np.ndarray, levels: dict[str, np.ndarray], channels: int = 5) -> Figure:
     """Photo uint8 [H,W,3] and features float [C,h,w] by block: a row a block, channels that differ most, each to 0..1.
 
     The first tile of a row is the photo at the size of that level.
@@ -320,9 +308,9 @@ def _grid(
         at = gap / width, (y + height + 3) / figure.bbox.height
         if title:
             figure.text(*at, canvas.shorten(title, width - gap), va="bottom", fontsize=SMALL, color=INK)
+        room = height - LINE * any(text for _, text in row)
         for column, (picture, text) in enumerate(row):
             h, w = picture.shape[:2]  # in the middle of a cell of side x room
-            room = height - (LINE if text else 0)
             axes = place(figure, gap + column * (side + gap) + (side - w) // 2, y + (room - h) // 2, w, h)
             axes.imshow(picture, interpolation="nearest", aspect="auto")
             axes.set_axis_off()

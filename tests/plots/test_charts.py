@@ -61,12 +61,13 @@ def test_confusion_gives_the_errors_a_scale_of_their_own(texts_fit):
         texts_fit(plots.confusion(np.full((count, count), 5), load_dataset(name)))
 
 
-def test_shares_bars_end_at_the_shares_and_name_them():
+def test_shares_bars_end_at_the_shares_and_name_them(texts_fit):
     values = np.array([0.5, 0.25, 0.125, 0.0625, 0.03, 0.02, 0.01, 0.002, 0.0005, 0.0, 0.0])
     figure = plots.shares(values, HELEN)
     ends = [patch.get_x() + patch.get_width() for patch in figure.axes[0].patches]
     assert ends == pytest.approx([*values[:9], 0.00025, 0.00025])  # no bar where there is nothing
     assert texts(figure) == ["50 %", "25 %", "12 %", "6.2 %", "3 %", "2 %", "1 %", "0.2 %", "0.05 %", "0 %", "0 %"]
+    texts_fit(figure)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][2:4] == ["lb  left brow", "rb  right brow"]
 
 
@@ -102,11 +103,19 @@ def test_skip_costs_say_what_is_lost(texts_fit):
     texts_fit(figure)
 
 
-def test_directions_are_shares_of_the_strongest_in_falling_order():
+def test_directions_are_shares_of_the_strongest_in_falling_order(texts_fit):
     figure = plots.directions({"gradient": np.array([1.0, 4.0, 2.0]), "orthogonal": np.array([0.9, 0.9, 0.9])})
     (axes,) = figure.axes
     assert [list(line.get_ydata()) for line in axes.lines] == [[1.0, 0.5, 0.25], [1.0, 1.0, 1.0]]
     assert list(axes.lines[0].get_xdata()) == [1, 2, 3] and {"gradient", "orthogonal"} <= set(texts(figure))
+    names = "gradient (SGD)", "its signs (Adam's first step)", "Muon"
+    texts_fit(plots.directions(dict(zip(names, np.geomspace((1, 1, 1), (0.1, 0.2, 0.6), 64).T, strict=True))))
+
+
+def test_the_dice_example_shows_the_sums(texts_fit):
+    figure = plots.dice_example(np.eye(4) * 0.5, np.eye(4), 0.25)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["sum 2.00", "sum 4.00", "sum 2.00"]
+    texts_fit(figure)
 
 
 def test_swatches_show_a_colour_of_several_files_once_beside_its_nearest():
