@@ -92,7 +92,7 @@ def parse(image: np.ndarray, prediction: np.ndarray, dataset: Dataset) -> Figure
 
 def class_overlays(image: np.ndarray, prediction: np.ndarray, dataset: Dataset) -> Figure:
     """One tile a class present in prediction uint8 [H,W]: that class in colour on the photo in dim grey."""
-    side = 174
+    side = (WIDTH - 6) // 5 - 6
     photo, label = _photo(image, side), _fit(prediction, side)
     grey = np.repeat((photo.mean(-1, keepdims=True) * 0.45 + 120).astype(np.uint8) & 0xFC, 3, -1)
     tiles = []
@@ -293,8 +293,10 @@ def _grid(
     above: Texts = None,
 ) -> Figure:
     """Rows of tiles in cells `side` wide, `heads` over the columns, texts `above` the rows; the class legend."""
-    labels = labels or (canvas.spelled_all(dataset) if dataset else [])
     width = gap + max(map(len, rows)) * (side + gap)
+    if dataset and not labels:  # a narrow figure has no room for the long names
+        labels = canvas.spelled_all(dataset) if width > 600 else [canvas.plain(name) for name in dataset.classes]
+    labels = labels or []
     heights = [max(picture.shape[0] for picture, _ in row) + LINE * any(text for _, text in row) for row in rows]
     bottom = canvas.legend_shape(labels, width)[1] if dataset else 0
     y = sum(heights) + gap * (len(rows) + 1) + bottom + LINE * (len(above or ()) + bool(heads))

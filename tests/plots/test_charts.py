@@ -81,6 +81,7 @@ def test_lr_finder_marks_both_rates_and_hides_the_end(recipe, texts_fit):
     assert "the loss falls fastest: 0.003" in texts(figure)
     assert axes.get_ylim()[1] == pytest.approx(3.9 + 0.35 * 2.9) and axes.get_xscale() == "log"
     texts_fit(figure)
+    texts_fit(plots.lr_finder(rates, losses, 0.9, recipe))  # at the right edge
 
 
 def test_rate_runs_end_where_their_losses_do(texts_fit):

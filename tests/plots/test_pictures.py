@@ -67,7 +67,10 @@ def test_a_batch_has_each_label_under_its_photo(texts_fit):
     corners = [axes.bbox.corners()[0].round().tolist() for axes in figure.axes]
     photos, maps = corners[:5] + corners[10:12], corners[5:10] + corners[12:]
     assert all(x == x2 and y > y2 for (x, y), (x2, y2) in zip(photos, maps, strict=True))
-    texts_fit(plots.batch(np.stack([PHOTOS[0]] * 4), np.stack([LABELS[0]] * 4), HELEN))
+    for width, name in ((900, "lb  left brow"), (450, "lb")):  # the long names where there is room
+        figure = plots.batch(np.stack([PHOTOS[0]] * 4), np.stack([LABELS[0]] * 4), HELEN, 4, width)
+        assert figure.legends[0].get_texts()[2].get_text() == name and figure.bbox.width < width
+        texts_fit(figure)
 
 
 def test_classes_are_named_with_their_share(texts_fit):
