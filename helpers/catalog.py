@@ -29,6 +29,7 @@ class Dataset:
     flip_pairs: tuple[tuple[int, int], ...] = ()  # ids that trade places in a horizontal flip
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)  # ids merged before counting
     reported: dict[str, float] = field(default_factory=dict)  # F1 in the original report
+    long_names: dict[str, str] = field(default_factory=dict)  # of classes whose name is an abbreviation, for a reader
     about: str = ""  # what the photos show and what is rare in them, for a reader
     look: str = ""  # what to check when you look at photos and labels
     hard: str = ""  # what the worst predictions usually have in common
@@ -65,6 +66,8 @@ HELEN_CLASSES = {
     "hair": (64, 160, 96),
 }
 
+HELEN_LONG_NAMES = dict(bg="background", lb="left brow", rb="right brow", le="left eye", re="right eye")
+HELEN_LONG_NAMES |= dict(ulip="upper lip", imouth="inner mouth", llip="lower lip")
 HELEN_REPORTED = dict(bg=0.9240, face=0.8406, lb=0.7005, rb=0.7302, le=0.8028, re=0.8269, nose=0.8509)
 HELEN_REPORTED |= dict(ulip=0.6824, imouth=0.6924, llip=0.7344, hair=0.6448)
 HELEN_REPORTED |= dict(eyes=0.8149, brows=0.7151, mouth=0.8082, overall=0.8116)
@@ -84,6 +87,7 @@ HELEN = Dataset(
     small_classes=(2, 3, 4, 5, 6, 7, 8, 9),
     primary_metric="overall",
     reported=HELEN_REPORTED,
+    long_names=HELEN_LONG_NAMES,
 )
 
 PETS = Dataset(

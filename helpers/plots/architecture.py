@@ -1,6 +1,7 @@
 """The network as the U that it is named after."""
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,16 +9,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from ..catalog import Dataset
-from .canvas import HUES, INK, LINE, MUTED, SMALL, TEXT, class_color, make_figure, place
+from .canvas import HUES, INK, MUTED, SMALL, TEXT, class_color, make_figure, place
 
-ARROWS = {
+DOWN, UP, COPIED, RAISED = HUES[0], HUES[4], "#8fbfdc", "#9ad5c1"  # blocks, and the two halves of an up block's input
+KEY = {
     "max pool: half the size": HUES[1],
     "transposed convolution: twice the size": HUES[2],
-    "copy and concatenate": MUTED,
-    "1 x 1 convolution": HUES[3],
+    "skip: copied as it is": MUTED,
+    "1 × 1 convolution: a number a class": HUES[3],
+    "copied half of an up block's input": COPIED,
+    "half that comes from below, beside it": RAISED,
 }
-POOL, UP, COPY, OUT = ARROWS.values()
+POOL, RAISE, COPY, OUT = list(KEY.values())[:4]
 LEFT, RIGHT, BOTTOM = (0, 0.5), (1, 0.5), (0.5, 0)  # the middle of a block's side, as shares of its width and height
+ABOVE, BELOW = 4 * 14 + 12, 142  # pixels: for the texts above a block, for the key
+Block = tuple[Rectangle, Rectangle, Rectangle]  # where the skip comes in, where the way up comes in, the convolutions
 
 
 def architecture(rows: list[dict], dataset: Dataset | None = None) -> Figure:
@@ -34,53 +40,60 @@ def architecture(rows: list[dict], dataset: Dataset | None = None) -> Figure:
     blocks = [_block(axes, row, *box) for row, box in zip(rows, boxes, strict=True)]
     _arrows(axes, blocks)
     if dataset:
-        x, y, w, h = boxes[-1]
-        band = h / len(dataset.classes)  # the output's channels, one class colour each
-        for i, name in enumerate(reversed(dataset.classes)):
-            corner = x - w / 2, y - h / 2 + i * band
-            axes.add_patch(Rectangle(corner, w, band, facecolor=class_color(dataset, name), linewidth=0))
-    _key(figure, sum(row["params"] for row in rows))
+        (x, y), w, h = blocks[-1][2].get_xy(), blocks[-1][2].get_width(), boxes[-1][2] / len(dataset.classes)
+        for i, name in enumerate(reversed(dataset.classes)):  # the output's channels, one class colour each
+            axes.add_patch(Rectangle((x, y + i * h), w, h, facecolor=class_color(dataset, name), linewidth=0))
+    _key(axes, sum(row["params"] for row in rows))
     return figure
 
 
 def _layout(rows: list[dict]) -> tuple[list[tuple], float, float]:
-    """Each block's centre and size (x, y, width, height), and the figure's size: level 0 on top, mirrored."""
+    """Each block's centre and height (x, y, height), and the figure's size: level 0 on top, mirrored."""
     depth = (len(rows) - 3) // 2
-    step = min(110, 320 / depth)
-    left = [130 + step * level for level in range(depth + 1)]
+    step = min(110, 330 / depth)
+    left = [120 + step * level for level in range(depth + 1)]
     width = 2 * left[-1]
     xs = [40, *left, *(width - x for x in reversed(left[:-1])), width - 40]
     sizes = [row["output"][-2] for row in rows[1 : depth + 2]]
-    heights = [max(16.0, 110 * math.sqrt(size / sizes[0])) for size in sizes]
-    tops = np.cumsum([3 * LINE] + [h + 3 * LINE for h in heights])  # from the figure's upper edge
-    height = tops[-1] - 3 * LINE + 76
+    heights = [max(16.0, 90 * math.sqrt(size / sizes[0])) for size in sizes]
+    tops = np.cumsum([ABOVE] + [h + ABOVE for h in heights])  # from the figure's upper edge
+    height = tops[-1] - ABOVE + BELOW
     levels = [0, *range(depth + 1), *reversed(range(depth)), 0]
     ys = [height - tops[level] - heights[level] / 2 for level in levels]
-    widths = [4 + 6 * math.log2(row["output"][1]) for row in rows]
-    return list(zip(xs, ys, widths, [heights[level] for level in levels], strict=True)), width, height
+    return list(zip(xs, ys, [heights[level] for level in levels], strict=True)), width, height
 
 
-def _block(axes: Axes, row: dict, x: float, y: float, width: float, height: float) -> Rectangle:
-    """One block: channels, size and weights above it, its name below."""
+def _block(axes: Axes, row: dict, x: float, y: float, height: float) -> Block:
+    """One block with its texts above: a column a convolution; before an up block the two halves of its input."""
     name, (_, channels, high, wide) = row["name"], row["output"]
-    if name in ("photo", "out"):
-        color, shift, align = MUTED if name == "photo" else HUES[4], 0, "center"
-    elif name.startswith("up"):
-        color, shift, align = HUES[4], 7, "left"  # beside the arrow that comes from below
-    else:
-        color, shift, align = HUES[0], -7, "right"
-    low, top = y - height / 2, y + height / 2 + 3
-    block = Rectangle((x - width / 2, low), width, height, facecolor=color, edgecolor="white", gid=name)
-    axes.add_patch(block)
+    column, low = max(9.0, 2.4 * math.log2(channels) - 3), y - height / 2
+
+    def part(left: float, columns: int, color: str, gid: str = "") -> Rectangle:
+        shape = Rectangle((left, low), columns * column, height, facecolor=color, edgecolor="white", gid=gid or None)
+        axes.add_patch(shape)
+        return shape
+
     lines = [f"{high} × {wide}"] + ([f"{row['params']:,}"] if row["params"] else [])
-    axes.text(x, top, "\n".join(lines), fontsize=SMALL - 1, ha="center", va="bottom", color=INK)
-    top += 11 * len(lines)
-    axes.text(x, top, f"{channels}", fontsize=TEXT, fontweight="bold", ha="center", va="bottom", color=INK)
-    axes.text(x + shift, low - 3, name, fontsize=SMALL - 1, color=MUTED, ha=align, va="top")
-    return block
+    if name in ("photo", "out"):
+        body = part(x - column / 2, 1, MUTED if name == "photo" else OUT, name)
+        parts = body, body, body
+    elif name.startswith("up"):
+        parts = part(x - 2 * column, 1, COPIED), part(x - column, 1, RAISED), part(x, 2, UP, name)
+        lines.insert(0, f"from {channels} + {channels}")
+    else:
+        body = part(x - column, 2, DOWN, name)
+        parts = body, body, body
+    if name not in ("photo", "out"):
+        middle = parts[2].get_x() + column
+        axes.plot((middle, middle), (low, low + height), color="white", lw=1.2)  # between the two convolutions
+    top = low + height + 3
+    axes.text(x, top, "\n".join(lines), fontsize=SMALL, ha="center", va="bottom", color=INK, linespacing=1.1)
+    top += 14 * len(lines)
+    axes.text(x, top, f"{name}: {channels}", fontsize=TEXT, fontweight="bold", ha="center", va="bottom", color=INK)
+    return parts
 
 
-def _arrows(axes: Axes, blocks: list[Rectangle]) -> None:
+def _arrows(axes: Axes, blocks: list[Block]) -> None:
     """Photo to first block, down the left, up the right, across each level, and out."""
 
     def arrow(start: Rectangle, side: tuple, end: Rectangle, end_side: tuple, color: str, bend: str = "arc3") -> None:
@@ -90,29 +103,26 @@ def _arrows(axes: Axes, blocks: list[Rectangle]) -> None:
         axes.annotate("", xy=end_side, xycoords=end, xytext=side, textcoords=start, arrowprops=style)
 
     middle = len(blocks) // 2
-    photo, down, up, out = blocks[0], blocks[1 : middle + 1], blocks[middle:-1], blocks[-1]
+    photo, down, up, out = blocks[0][2], [block[2] for block in blocks[1 : middle + 1]], blocks[middle:-1], blocks[-1]
     arrow(photo, RIGHT, down[0], LEFT, INK)
     for here, below in zip(down, down[1:], strict=False):
         arrow(here, BOTTOM, below, LEFT, POOL, "angle,angleA=90,angleB=0,rad=0")
-    for here, above in zip(up, up[1:], strict=False):
-        arrow(here, RIGHT, above, BOTTOM, UP, "angle,angleA=0,angleB=90,rad=0")
-    for here, across in zip(down, up[:0:-1], strict=False):
-        arrow(here, RIGHT, across, LEFT, COPY)
-    arrow(up[-1], RIGHT, out, LEFT, OUT)
+    for (*_, body), (_, raised, _) in zip(up, up[1:], strict=False):
+        arrow(body, RIGHT, raised, BOTTOM, RAISE, "angle,angleA=0,angleB=90,rad=0")
+    for body, (copied, *_) in zip(down, up[:0:-1], strict=False):
+        arrow(body, RIGHT, copied, LEFT, COPY)
+    arrow(up[-1][2], RIGHT, out[2], LEFT, OUT)
 
 
-def _key(figure: Figure, weights: int) -> None:
-    """What the arrows and numbers mean, along the lower edge."""
-    handles = [Patch(facecolor=color, label=text) for text, color in ARROWS.items()]
-    columns = 2 if figure.bbox.width < 850 else 4
-    figure.legend(
-        handles=handles,
-        loc="lower center",
-        ncols=columns,
-        fontsize=SMALL,
-        frameon=False,
-        handlelength=1.2,
-        handleheight=0.6,
-    )
-    text = f"above each block: channels (bold), height × width, weights; {weights:,} weights in all"
-    figure.text(0.5, 34 / figure.bbox.height, text, ha="center", va="bottom", fontsize=SMALL, color=MUTED)
+def _key(axes: Axes, weights: int) -> None:
+    """What a block holds, what colours and numbers mean, along the lower edge."""
+    middle = axes.figure.bbox.width / 2
+    box = dict(boxstyle="round,pad=0.4", facecolor="white", edgecolor=MUTED)
+    style: dict[str, Any] = dict(fontsize=SMALL, ha="center", va="center")
+    text = "each blue or orange block:  (3 × 3 convolution → norm → activation)  twice, a column each"
+    axes.text(middle, 118, text, bbox=box, color=INK, **style)
+    text = f"above: name and channels, an up block's input, height × width, weights; {weights:,} weights in all"
+    axes.text(middle, 88, text, color=MUTED, **style)
+    handles = [Patch(facecolor=color, label=text) for text, color in KEY.items()]
+    shape = dict(fontsize=SMALL, frameon=False, handlelength=1.2, handleheight=0.6, columnspacing=1.2)
+    axes.figure.legend(handles=handles, loc="lower center", ncols=2 if middle < 425 else 3, **shape)

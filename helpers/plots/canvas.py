@@ -2,10 +2,12 @@
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -73,20 +75,36 @@ def class_color(dataset: Dataset, name: str) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def class_legend(figure: Figure, dataset: Dataset, labels: Sequence[str] | None = None) -> Legend:
-    """Class colours along the figure's lower edge; `labels` replace the class names."""
+def plain(text: str) -> str:
+    r"""A text that comes from data: `$` as `\$`, since matplotlib would set what stands between two as a formula."""
+    return re.sub(r"(?<!\\)\$", r"\\$", text)
+
+
+def spelled(dataset: Dataset, name: str, short: bool = True) -> str:
+    """A class or group for a reader: 'lb  left brow', or without its short name 'left brow'."""
+    long = dataset.long_names.get(name, name)
+    return plain(f"{name}  {long}" if short and long != name else long)
+
+
+def spelled_all(dataset: Dataset) -> list[str]:
+    """Every class, 'lb  left brow', by id."""
+    return [spelled(dataset, name) for name in dataset.classes]
+
+
+def class_legend(figure: Figure, dataset: Dataset, labels: Sequence[str]) -> Legend:
+    """Class colours along the figure's lower edge, one label a class."""
     handles = [
         Patch(facecolor=class_color(dataset, name), edgecolor=MUTED, linewidth=0.5, label=label)
-        for name, label in zip(dataset.classes, labels or dataset.classes, strict=True)
+        for name, label in zip(dataset.classes, labels, strict=True)
     ]
-    columns, _ = legend_shape(labels or dataset.classes, figure.bbox.width)
+    columns, _ = legend_shape(labels, figure.bbox.width)
     style = LEGEND | dict(handlelength=1.2, handleheight=1.0, columnspacing=1.2, borderaxespad=0.2)
     return figure.legend(handles=handles, loc="lower center", ncols=columns, **style)
 
 
 def legend_shape(labels: Sequence[str], width: float) -> tuple[int, int]:
     """Labels and a width in pixels -> columns of the class legend and its height in pixels."""
-    columns = max(1, min(len(labels), int(width // (7 * max(map(len, labels)) + 38))))
+    columns = max(1, min(len(labels), int(width // (6.7 * max(map(len, labels)) + 36))))
     rows = math.ceil(len(labels) / columns)
     columns = math.ceil(len(labels) / rows)  # the same number of rows, evenly filled
     return columns, rows * (LINE + 3) + 8
@@ -99,12 +117,25 @@ def top_legend(figure: Figure) -> Legend:
 
 
 def percent(share: float) -> str:
-    """0.374 -> '37 %', 0.0212 -> '2.1 %', 0.0023 -> '0.23 %'."""
+    """0.374 -> '37 %', 0.0212 -> '2.1 %', 0.0023 -> '0.23 %', 0.00002 -> '< 0.01 %'."""
     value = 100 * share
+    if 0 < value < 0.01:
+        return "< 0.01 %"
     return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
 
 
 def shorten(text: str, pixels: float) -> str:
     """The text, cut with an ellipsis where it would not fit."""
-    fits = max(2, int(pixels // 6.5))  # characters
-    return text if len(text) <= fits else text[: fits - 1] + "…"
+    fits = max(2, int(pixels // 7))  # characters
+    return plain(text if len(text) <= fits else text[: fits - 1] + "…")
+
+
+def spread(values: Sequence[float], gap: float) -> np.ndarray:
+    """Numbers in 0..1 moved as little as needed to lie `gap` apart within 0..1."""
+    order = np.argsort(values, kind="stable")
+    steps = gap * np.arange(len(order))
+    ideal = np.asarray(values, float)[order] - steps
+    pushed_up, pushed_down = np.maximum.accumulate(ideal), np.minimum.accumulate(ideal[::-1])[::-1]
+    placed = np.empty(len(order))
+    placed[order] = np.clip((pushed_up + pushed_down) / 2, 0, max(0, 1 - steps[-1])) + steps
+    return placed

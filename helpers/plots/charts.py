@@ -12,9 +12,11 @@ from matplotlib.ticker import FuncFormatter
 
 from ..catalog import Dataset
 from . import canvas
-from .canvas import FAINT, HUES, INK, LABEL, MUTED, SMALL, TEXT, WIDTH, make_figure, percent, place, shorten
+from .canvas import FAINT, HUES, INK, LABEL, MUTED, SMALL, TEXT, WIDTH, make_figure, percent, place, shorten, spelled
 
 Scores = dict[str, float]
+Intervals = dict[str, tuple[float, float]]
+NOTE: dict[str, Any] = dict(fontsize=SMALL, color=MUTED)
 SWATCHES, CLOSE = 12, 24  # rows at most; a colour no further off (RGB, Euclid) is most likely the same class
 
 
@@ -22,11 +24,13 @@ def shares(shares: np.ndarray, dataset: Dataset) -> Figure:
     """Share of the pixels, float [C] in 0..1, of each class: bars on a log axis."""
     height = 24 * len(shares)
     figure = make_figure(WIDTH, height + 60)
-    axes = canvas.chart(figure, (110, 46, WIDTH - 190, height), "share of all pixels (log scale)")
+    names = canvas.spelled_all(dataset)
+    margin = 20 + 7 * max(map(len, names))
+    axes = canvas.chart(figure, (margin, 46, WIDTH - 80 - margin, height), "share of all pixels (log scale)")
     colors = [canvas.class_color(dataset, name) for name in dataset.classes]
     left = np.min(shares, where=shares > 0, initial=1) / 2  # where the bars start: a log axis has no zero
     lengths = np.maximum(shares, left) - left
-    bars = axes.barh(dataset.classes, lengths, left=left, color=colors, edgecolor=MUTED, linewidth=0.5)
+    bars = axes.barh(names, lengths, left=left, color=colors, edgecolor=MUTED, linewidth=0.5)
     axes.bar_label(bars, [percent(share) for share in shares], padding=4, **LABEL)
     axes.set(xscale="log", xlim=(left, 1), ylim=(len(shares) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
@@ -49,31 +53,52 @@ def dice_example(p: np.ndarray, t: np.ndarray, by_hand: float) -> Figure:
 
 
 def confusion(matrix: np.ndarray, dataset: Dataset) -> Figure:
-    """Pixel counts int64 [C,C], rows = truth -> each row's shares; an absent class is a grey row."""
-    count, margin = len(dataset.classes), 12 + 7 * max(map(len, dataset.classes))
-    cell = max(44, 320 // count)
+    """Pixel counts int64 [C,C], rows = truth -> each row's shares in per cent; an absent class is a grey row.
+
+    Recall is in grey on the diagonal; the errors have the whole colour scale for themselves.
+    """
     total = matrix.sum(1, keepdims=True)
     part = np.divide(matrix, total, out=np.full(matrix.shape, np.nan), where=total > 0)
-    figure = make_figure(margin + 24 + cell * count + 10, margin + 24 + cell * count + 10)
-    axes = place(figure, margin + 24, 10, cell * count, cell * count)
-    _heat(axes, part, lambda value: f"{value:.2f}" if value >= 0.005 else "", SMALL)
-    axes.set_xticks(range(count), dataset.classes, rotation=90 if margin > 60 else 0)
-    axes.set_yticks(range(count), dataset.classes)
+    names, longest, count = canvas.spelled_all(dataset), 7 * max(map(len, dataset.classes)), len(matrix)
+    left = 50 + 7 * max(map(len, names))
+    cell = min(62, (WIDTH - left - 10) // count)
+    high, turned = max(22, min(40, cell)), longest > cell
+    figure = make_figure(max(700, left + cell * count + 10), 100 + high * count + turned * longest)
+    axes = place(figure, left, 40, cell * count, high * count)
+    errors = np.where(np.eye(count, dtype=bool), np.nan, part)
+    most = max(np.nanmax(errors, initial=0), 1e-6)
+    _heat(axes, errors, lambda share: _hundredths(share, cell), SMALL, "OrRd", 1.6 * most)
+    for i, recall in enumerate(np.diag(part)):
+        if not np.isnan(recall):
+            axes.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, facecolor="#c8c8c8", edgecolor="white", linewidth=1.5))
+            axes.text(i, i, _hundredths(recall, cell), ha="center", va="center", fontsize=SMALL, fontweight="bold")
+    axes.set_xticks(range(count), map(canvas.plain, dataset.classes), rotation=90 * turned)
+    axes.set_yticks(range(count), names)
     axes.tick_params(labelsize=TEXT, labelcolor=INK, top=False, bottom=False, labeltop=True, labelbottom=False)
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("predicted", fontsize=TEXT, color=MUTED)
-    axes.set_ylabel("true class (each row sums to 1)", fontsize=TEXT, color=MUTED)
+    axes.set_ylabel("true class", fontsize=TEXT, color=MUTED)
+    key = "per cent of the true class's pixels; grey: found (recall); red: taken for another class"
+    figure.text(20 / figure.bbox.width, 14 / figure.bbox.height, f"{key}, at most {percent(most)}", **NOTE)
     return figure
 
 
-def _heat(axes: Axes, values: np.ndarray, text: Callable[[float], str], fontsize: float) -> None:
-    """Numbers [h,w] in 0..1 as a heat map, `text(value)` in each cell; NaN cells stay pale grey and empty."""
+def _hundredths(share: float, pixels: float) -> str:
+    """A share in per cent for a cell so wide: .047 -> '4.7', or '5' where it is narrow; nothing below a thousandth."""
+    digits = 1 if pixels >= 40 and share < 0.1 else 0
+    return "" if share < 0.5 * 10 ** (-2 - digits) else f"{100 * share:.{digits}f}"
+
+
+def _heat(
+    axes: Axes, values: np.ndarray, text: Callable[[float], str], size: float, colors: str = "Blues", top: float = 1.15
+) -> None:
+    """Numbers [h,w] in 0..top as a heat map, `text(value)` in each cell; NaN cells stay pale grey and empty."""
     axes.set_facecolor(FAINT)
-    axes.imshow(np.ma.masked_invalid(values), cmap="Blues", norm=PowerNorm(0.6, 0, 1.15), aspect="auto")
+    axes.imshow(np.ma.masked_invalid(values), cmap=colors, norm=PowerNorm(0.6, 0, top), aspect="auto")
     for (y, x), value in np.ndenumerate(values):
         if not np.isnan(value):
-            color = "white" if value > 0.45 else INK
-            axes.text(x, y, text(value), ha="center", va="center", fontsize=fontsize, color=color)
+            color = "white" if value > 0.4 * top else INK
+            axes.text(x, y, text(value), ha="center", va="center", fontsize=size, color=color)
     axes.spines[:].set_visible(False)
     axes.set_xticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(values.shape[0] + 1) - 0.5, minor=True)
@@ -81,43 +106,110 @@ def _heat(axes: Axes, values: np.ndarray, text: Callable[[float], str], fontsize
     axes.tick_params(which="both", length=0)
 
 
-def f1_bars(
-    scores: Scores, intervals: dict[str, tuple[float, float]] | None = None, reported: Scores | None = None
+def f1_dots(
+    scores: Scores,
+    dataset: Dataset,
+    intervals: Intervals | None = None,
+    others: dict[str, Scores] | None = None,
+    name: str = "this run",
 ) -> Figure:
-    """F1 in 0..1 by name, NaN = absent; 95 % intervals as error bars, reported values as diamonds."""
-    figure = make_figure(WIDTH, 360)
-    axes = canvas.chart(figure, (50, 60, WIDTH - 65, 260), ylabel="F1")
-    places = range(len(scores))
-    axes.bar(places, list(scores.values()), width=0.7, color="#8fbfdc", label="this run")
+    """F1 in 0..1 by class and group, NaN = absent: a dot each, the best first, groups below; 95 % intervals as lines.
+
+    others: the same scores from elsewhere, by what they are called (another split, a report): diamonds.
+    """
+    intervals, others = intervals or {}, others or {}
+    order = sorted(scores, key=lambda row: (row in dataset.groups, np.isnan(scores[row]), -scores[row]))
+    classes = sum(row not in dataset.groups for row in order)
+    places = [i + (i >= classes) for i in range(len(order))]  # the groups a row apart
+    figure = make_figure(WIDTH, 24 * places[-1] + 124)
+    names = [spelled(dataset, row) for row in order]
+    left = 30 + 7 * max(map(len, names))
+    axes = canvas.chart(figure, (left, 50, WIDTH - left - 190, 24 * places[-1] + 34), "F1")
+    across = axes.get_yaxis_transform()  # x as a share of the axes' width
+    axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=9, label=name)
+    for row, y in zip(order, places, strict=True):
+        value, (low, high) = scores[row], intervals.get(row, (np.nan, np.nan))
+        color, marker = (MUTED, "s") if row in dataset.groups else (canvas.class_color(dataset, row), "o")
+        axes.plot((low, high), (y, y), color=INK, lw=2.5, solid_capstyle="butt")
+        axes.plot(value, y, marker, color=color, markeredgecolor=INK, markersize=9, zorder=3, clip_on=False)
+        text = "absent" if np.isnan(value) else f"{value:.3f}"
+        text += "" if np.isnan(low) else f"   {low:.3f} to {high:.3f}"
+        axes.text(1.03, y, text, transform=across, va="center", **LABEL)
     if intervals:
-        spans = np.array([intervals.get(name, (np.nan, np.nan)) for name in scores])
-        half = (spans[:, 1] - spans[:, 0]) / 2
-        axes.errorbar(places, spans.mean(1), yerr=half, fmt="none", ecolor=INK, capsize=3, label="95 % interval")
-    if reported:
-        marks = [reported.get(name, np.nan) for name in scores]
-        axes.plot(places, marks, "D", color=HUES[1], markeredgecolor="white", markersize=7, label="reported")
-    for i, value in enumerate(scores.values()):
-        absent = np.isnan(value)
-        text, color = ("absent", MUTED) if absent else (f"{value:.3f}", INK)
-        turn = 90 if absent or len(scores) > 16 else 0
-        axes.text(i, 0.02, text, ha="center", va="bottom", fontsize=SMALL, color=color, rotation=turn)
-    axes.set(ylim=(0, 1), xlim=(-0.6, len(scores) - 0.4))
-    axes.set_xticks(places, list(scores), rotation=30 if max(map(len, scores)) > 7 else 0)
-    axes.grid(visible=False, axis="x")
+        axes.plot([], [], color=INK, lw=2.5, label="95 % interval")
+    for (other, values), hue in zip(others.items(), HUES[1:], strict=False):
+        marks = [values.get(row, np.nan) for row in order]
+        axes.plot(marks, places, "D", color=hue, markeredgecolor="white", markersize=7, label=other, clip_on=False)
+    if classes < len(order):
+        axes.text(0.01, classes, "groups: their classes are counted as one", transform=across, va="center", **NOTE)
+    drawn = [np.asarray(line.get_xdata(), float) for line in axes.lines]
+    least = np.nanmin(np.concatenate(drawn), initial=0.62)
+    axes.set(xlim=(max(0, least - 0.02), 1), ylim=(places[-1] + 0.7, -0.7))
+    axes.set_yticks(places, names)
+    axes.tick_params(axis="y", labelsize=TEXT, length=0)
     canvas.top_legend(figure)
     return figure
 
 
-def lr_finder(rates: np.ndarray, losses: np.ndarray, suggestion: float) -> Figure:
-    """The learning-rate finder's losses over its rates, both float [N], with the suggested rate marked."""
-    figure = make_figure(WIDTH, 300)
-    axes = canvas.chart(figure, (70, 50, 810, 230), "learning rate", "training loss, smoothed")
+def lr_finder(rates: np.ndarray, losses: np.ndarray, suggestion: float, recipe: float | None = None) -> Figure:
+    """The learning-rate finder's losses over its rates, both float [N]; the suggested rate and the recipe's marked."""
+    figure = make_figure(WIDTH, 320)
+    axes = canvas.chart(figure, (70, 50, 810, 250), "learning rate (log scale)", "training loss, smoothed")
     axes.plot(rates, losses, color=HUES[0], lw=1.6)
     axes.set_xscale("log")
-    axes.set_ylim(top=min(losses.max(), 1.3 * losses[0]))  # the diverging end would hide the fall
-    axes.axvline(suggestion, color=HUES[1], linestyle="--", linewidth=1.2)
-    text, up = f" the loss falls fastest: {suggestion:.1e}", axes.get_xaxis_transform()
-    axes.text(suggestion, 0.97, text, transform=up, fontsize=TEXT, color=HUES[1], va="top")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    highest = min(losses.max(), 1.3 * losses[0])  # the diverging end would hide the fall
+    axes.set_ylim(top=highest + 0.35 * (highest - losses.min()))  # room for the texts
+    marks = [(suggestion, "the loss falls fastest", HUES[1])]
+    if recipe:
+        marks.append((recipe, "the recipe", HUES[2]))
+    across = axes.get_xaxis_transform()  # y as a share of the axes' height
+    for number, (rate, text, color) in enumerate(sorted(marks)):
+        axes.axvline(rate, color=color, linestyle="--", linewidth=1.5)
+        at = np.log(rate / rates[0]) / np.log(rates[-1] / rates[0])  # from 0, the left end, to 1
+        left = at > 0.7 or (at > 0.3 and number < len(marks) - 1)  # away from the other where there is room
+        paper = dict(facecolor="white", linewidth=0, pad=1)
+        style = LABEL | dict(color=color, va="top", ha="right" if left else "left", bbox=paper)
+        corner = (-6 if left else 6, 0)
+        axes.annotate(f"{text}: {rate:.2g}", (rate, 0.98 - 0.1 * number), corner, across, "offset pixels", **style)
+    return figure
+
+
+def loss_runs(runs: dict[str, np.ndarray]) -> Figure:
+    """Losses float [N] over the steps of short runs, by name (the rate, say); thin as they are, thick their mean.
+
+    What lies above 1.5 times the first loss, or is not finite, leaves the chart at its top.
+    """
+    figure = make_figure(WIDTH, 320)
+    axes = canvas.chart(figure, (60, 50, 640, 250), "step", "loss")
+    top, ends, colors = 1.5 * max(losses[0] for losses in runs.values()), [], (HUES[0], HUES[2], HUES[1], *HUES[3:])
+    for losses, color in zip(runs.values(), colors, strict=False):
+        kept = np.minimum(np.nan_to_num(np.asarray(losses, float), nan=np.inf), 10 * top)
+        weights = 0.7 ** np.arange(len(kept))  # a running mean, as if it had not begun at 0
+        mean = np.convolve(kept, weights)[: len(kept)] / np.cumsum(weights)
+        steps = np.arange(1, len(kept) + 1)
+        axes.plot(steps, kept, color=color, lw=0.8, alpha=0.4)
+        axes.plot(steps, mean, color=color, lw=2)
+        ends.append(min(mean[-1] / top, 1.0))
+    axes.set(xlim=(0, None), ylim=(0, top))
+    for name, y, color in zip(runs, canvas.spread(ends, 0.07), colors, strict=False):
+        axes.text(1.01, y, shorten(name, 180), transform=axes.transAxes, va="center", fontsize=TEXT, color=color)
+    return figure
+
+
+def skip_costs(scores: Scores) -> Figure:
+    """F1 in 0..1 of one network, whole (the first) and without each of its skips, by name: bars and what is lost."""
+    height, left, whole = 34 * len(scores), 30 + 7 * max(map(len, scores)), next(iter(scores.values()))
+    figure = make_figure(WIDTH, height + 70)
+    axes = canvas.chart(figure, (left, 50, WIDTH - left - 150, height), "F1 overall")
+    hues = [HUES[0], *["#8fbfdc"] * (len(scores) - 1)]
+    axes.barh(list(map(canvas.plain, scores)), list(scores.values()), color=hues, height=0.7)
+    axes.axvline(whole, color=INK, linestyle="--", linewidth=1)
+    for y, value in enumerate(scores.values()):
+        text = f"{value:.3f}" + f"   {value - whole:+.3f}".replace("-", "\N{MINUS SIGN}") * (y > 0)
+        axes.text(1.03, y, text, transform=axes.get_yaxis_transform(), va="center", **LABEL)
+    axes.set(xlim=(0, 1), ylim=(len(scores) - 0.4, -0.6))
+    axes.tick_params(axis="y", labelsize=TEXT, length=0)
     return figure
 
 
@@ -172,7 +264,7 @@ def _swatch(axes: Axes, top: float, group: Sequence[Any]) -> None:
     for x, text, color in (
         (64, f"{row.color[0]}, {row.color[1]}, {row.color[2]}   {row.hex}", INK),
         (270, f"{pixels:,} px in {shorten(where, 90)}", INK),
-        (504, f"{shorten(row.nearest.name, 100)}, {row.distance:.0f} off", INK),
-        (670, shorten(advice, WIDTH - 680), hue),
+        (504, f"{shorten(row.nearest.name, 84)}, {row.distance:.0f} off", INK),
+        (655, shorten(advice, WIDTH - 660), hue),
     ):
         axes.text(x, top + 14, text, va="center", fontsize=TEXT, color=color)

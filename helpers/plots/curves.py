@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..catalog import Dataset
-from .canvas import HUES, LABEL, LINE, MUTED, SMALL, TEXT, WIDTH, chart, class_color, make_figure, message, top_legend
+from . import canvas
+from .canvas import HUES, LABEL, MUTED, SMALL, WIDTH, chart, class_color, make_figure, message, top_legend
 
 HEIGHTS = {"top": (0.97, "top"), "bottom": (0.03, "bottom"), "center": (0.5, "center")}  # at which notes are written
 SCORE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.998, 0.999)
@@ -64,26 +65,51 @@ def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset, trace: Tr
 
 
 def class_curves(rows: list[dict], dataset: Dataset) -> Figure:
-    """Validation F1 of every class over epochs, one line each, named at its right end."""
-    scores = {name: _column(rows, f"f1_{name}") for name in dataset.classes}
-    last = {name: column[~np.isnan(column)][-1] for name, column in scores.items() if not np.isnan(column).all()}
+    """Validation F1 over epochs, a small chart a class: in its colour, behind it in grey the mean; notes dashed.
+
+    Above each its last value, the weakest in orange. The scale is that of `curves`, and the same in all.
+    """
+    table = {name: _column(rows, f"f1_{name}") for name in dataset.classes}
+    last = {name: column[~np.isnan(column)][-1] for name, column in table.items() if not np.isnan(column).all()}
     if not last:
         return message("no epoch finished yet")
-    height = max(340, (LINE + 1) * len(last))
-    figure = make_figure(WIDTH, height + 70)
-    axes = chart(figure, (60, 50, 700, height), ylabel="validation F1")
-    for name in last:
+    known = ~np.isnan(list(table.values())).all(0)
+    mean = _column(rows, "epoch")[known], np.nanmean(np.array(list(table.values()))[:, known], 0)
+    columns, lines = 4, -(-len(last) // 4)
+    figure = make_figure(WIDTH, 52 + 158 * lines)
+    for number, (name, value) in enumerate(last.items()):
+        line, column = divmod(number, columns)
+        axes = chart(figure, (52 + 214 * column, 66 + 158 * (lines - 1 - line), 190, 118))
+        axes.plot(*mean, color="#b0b0b0", lw=1.2)
         _line(axes, rows, f"f1_{name}", class_color(dataset, name), name)
         axes.lines[-1].set_path_effects([patheffects.withStroke(linewidth=2.6, foreground=MUTED)])  # for pale colours
-    axes.set_ylim(0, 1)
-    axes.margins(x=0.03)
-    _notes(axes, rows, MUTED, "bottom")
-    _epoch_axis(axes)
-    right = axes.get_yaxis_transform()  # x as a share of the axes' width
-    for (name, value), y in zip(last.items(), _spread(list(last.values()), LINE / height), strict=True):
-        axes.plot((1.0, 1.03), (value, y), transform=right, color=class_color(dataset, name), lw=1.6, clip_on=False)
-        axes.text(1.035, y, f"{name} {value:.3f}", transform=right, va="center", fontsize=TEXT)
+        for row in _noted(rows):
+            axes.axvline(row["epoch"], color=MUTED, linestyle="--", linewidth=1)
+        weakest = {"color": HUES[1], "fontweight": "bold"} if value == min(last.values()) else {}
+        axes.set_title(canvas.shorten(canvas.spelled(dataset, name), 140), loc="left", pad=4, **LABEL | weakest)
+        axes.set_title(f"{value:.3f}", loc="right", pad=4, **LABEL | weakest)
+        _score_axis(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    best = max(figure.axes, key=lambda axes: axes.get_ylim()[1])
+    labels = [label.get_text() for label in best.get_yticklabels()]
+    for number, axes in enumerate(figure.axes):
+        axes.set_ylim(0, best.get_ylim()[1])
+        axes.set_yticks(best.get_yticks(), [""] * len(labels) if number % columns else labels)
+        if number + columns >= len(last):
+            axes.set_xlabel("epoch", **LABEL)
+        else:
+            axes.tick_params(labelbottom=False)
+    notes = ", ".join(f"{row['note']} ({row['epoch']:g})" for row in _noted(rows))
+    text = "validation F1; grey: the mean of the classes; orange: the weakest" + f"; dashed: {notes}" * bool(notes)
+    figure.text(
+        0.5, 10 / figure.bbox.height, canvas.shorten(text, WIDTH - 20), ha="center", fontsize=SMALL, color=MUTED
+    )
     return figure
+
+
+def _noted(rows: list[dict]) -> list[dict]:
+    """The rows with a note; the last one where several were made at one step."""
+    return list({row["step"] if "step" in row else row["epoch"]: row for row in rows if row.get("note")}.values())
 
 
 def _charts(runs: dict[str, list[dict]], dataset: Dataset) -> dict[str, str]:
@@ -116,12 +142,11 @@ def _notes(axes: Axes, rows: list[dict], color, first: str) -> None:
     Texts stand at the height `first`; those that would lie on each other go to other heights, and a fourth within a
     text's width is left out.
     """
-    noted = {row["step"] if "step" in row else row["epoch"]: row for row in rows if row.get("note")}
     apart = 0.04 * (np.ptp(_column(rows, "epoch")) if len(rows) > 1 else 1.0)
     paper = dict(facecolor="white", alpha=0.85, linewidth=0, pad=0.6)
     style = dict(rotation=90, ha="right", fontsize=SMALL, color=color, bbox=paper)
     free = dict.fromkeys((HEIGHTS[first], *HEIGHTS.values()), -np.inf)  # height -> where the last text there stands
-    for row in noted.values():
+    for row in _noted(rows):
         epoch = row["epoch"]
         axes.axvline(epoch, color=color, linestyle="--", linewidth=1, alpha=0.8)
         height = next((height for height, taken in free.items() if epoch - taken >= apart), None)
@@ -158,14 +183,3 @@ def _rate_axis(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _spread(values: Sequence[float], gap: float) -> np.ndarray:
-    """Numbers in 0..1 moved as little as needed to lie `gap` apart within 0..1."""
-    order = np.argsort(values, kind="stable")
-    steps = gap * np.arange(len(order))
-    ideal = np.asarray(values, float)[order] - steps
-    pushed_up, pushed_down = np.maximum.accumulate(ideal), np.minimum.accumulate(ideal[::-1])[::-1]
-    placed = np.empty(len(order))
-    placed[order] = np.clip((pushed_up + pushed_down) / 2, 0, max(0, 1 - steps[-1])) + steps
-    return placed

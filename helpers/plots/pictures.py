@@ -2,13 +2,18 @@
 
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from ..catalog import Dataset
 from ..core.masks import VOID, colorize
-from .canvas import INK, LABEL, LINE, SMALL, WIDTH, class_legend, legend_shape, make_figure, percent, place, shorten
+from . import canvas
+from .canvas import HUES, INK, LABEL, LINE, SMALL, WIDTH, make_figure, percent, place, spelled
 
 WRONG, RIGHT, EDGE, UNSCORED = (204, 0, 90), (226, 226, 226), (188, 188, 188), (140, 140, 140)
 Images = Sequence[np.ndarray] | np.ndarray  # uint8: a list of [H,W,3] or [H,W], or one array of them
@@ -49,7 +54,7 @@ def pairs(images: Images, labels: Images, dataset: Dataset, titles: Texts = None
     side = (WIDTH - 6) // columns - 6
     tiles: list[Tile] = []
     for image, label, title in zip(images, labels, titles or [""] * len(images), strict=True):
-        tiles += [(_photo(image, side), title), (_map(colorize(label, dataset), side), "")]
+        tiles += [(_photo(image, side), title), (_fit(colorize(label, dataset), side), "")]
     columns = max(2, columns // 2 * 2)  # a photo and its label stay in one row
     return _grid(_rows(tiles, columns), side, dataset)
 
@@ -58,87 +63,219 @@ def batch(images: Images, labels: Images, dataset: Dataset, columns: int = 5, wi
     """Photos uint8 [B,H,W,3] in rows of `columns`, under each its label uint8 [B,H,W]; at most `width` pixels wide."""
     side = min(150, (width - 4) // columns - 4)
     photos = _rows([(_photo(image, side), "") for image in images], columns)
-    maps = _rows([(_map(colorize(label, dataset), side), "") for label in labels], columns)
+    maps = _rows([(_fit(colorize(label, dataset), side), "") for label in labels], columns)
     return _grid([row for pair in zip(photos, maps, strict=True) for row in pair], side, dataset, gap=4)
 
 
 def predictions(images: Images, truths: Images, labels: Images, dataset: Dataset, titles: Texts = None) -> Figure:
-    """A row an image: photo uint8 [H,W,3], true and predicted label uint8 [H,W], overlay, errors; titles beside."""
-    side = 150
-    rows: Rows = []
-    above = ["photo", "true label", "prediction", "overlay", "errors"]
-    for image, truth, guess in zip(images, truths, labels, strict=True):
-        tiles = [
-            _photo(image, side),
-            _map(colorize(truth, dataset), side),
-            _map(colorize(guess, dataset), side),
-            _tinted(image, guess, dataset, side),
-            _map(error_map(truth, guess), side),
-        ]
-        rows.append(list(zip(tiles, [""] * 5 if rows else above, strict=True)))
-    return _grid(rows, side, dataset, beside=titles)
+    """A row an image: photo uint8 [H,W,3], true and predicted label uint8 [H,W], errors; title and share of errors."""
+    side = (WIDTH - 6) // 4 - 6
+    rows, above = [], []
+    for image, truth, guess, title in zip(images, truths, labels, titles or [""] * len(images), strict=True):
+        small_truth, small_guess = _fit(truth, side), _fit(guess, side)  # so that an error is as wide as in the label
+        maps = colorize(small_truth, dataset), colorize(small_guess, dataset), error_map(small_truth, small_guess)
+        rows.append([(_photo(image, side), ""), *((picture, "") for picture in maps)])
+        wrong = (truth != guess)[truth != VOID]
+        above.append(f"{title}   {percent(wrong.sum() / max(1, wrong.size))} of the pixels wrong".strip())
+    return _grid(rows, side, dataset, heads=("photo", "truth", "prediction", "errors"), above=above)
 
 
 def parse(image: np.ndarray, prediction: np.ndarray, dataset: Dataset) -> Figure:
     """One photo uint8 [H,W,3] with its label map uint8 [H,W] and overlay; the legend gives each class's share."""
     side = 290
-    label_map = _map(colorize(prediction, dataset), side)
+    label_map = _fit(colorize(prediction, dataset), side)
     tinted = _tinted(image, prediction, dataset, side)
-    shares = [f"{name} {percent((prediction == i).mean())}" for i, name in enumerate(dataset.classes)]
+    shares = [f"{spelled(dataset, name)} {percent((prediction == i).mean())}" for i, name in enumerate(dataset.classes)]
     row = [(_photo(image, side), "photo"), (label_map, "prediction"), (tinted, "overlay")]
     return _grid([row], side, dataset, labels=shares)
 
 
 def class_overlays(image: np.ndarray, prediction: np.ndarray, dataset: Dataset) -> Figure:
     """One tile a class present in prediction uint8 [H,W]: that class in colour on the photo in dim grey."""
-    side = 174
-    photo, label = _photo(image, side), _fit(prediction, side, smooth=False)
+    side = (WIDTH - 6) // 5 - 6
+    photo, label = _photo(image, side), _fit(prediction, side)
     grey = np.repeat((photo.mean(-1, keepdims=True) * 0.45 + 120).astype(np.uint8) & 0xFC, 3, -1)
     tiles = []
     for i in np.unique(prediction[prediction != VOID]):
         only = np.where(label == i, label, VOID)  # overlay leaves void as it is
-        text = f"{dataset.classes[i]}  {percent((prediction == i).mean())}"
+        text = f"{spelled(dataset, dataset.classes[i], short=False)}  {percent((prediction == i).mean())}"
         tiles.append((overlay(grey, only, dataset, alpha=0.75), text))
     return _grid(_rows(tiles, columns=5), side)
 
 
-def resampling(label_crop: np.ndarray, nearest: np.ndarray, bilinear: np.ndarray, dataset: Dataset) -> Figure:
-    """A label uint8 [h,w] and its two resized forms [H,W]; the last tile marks where averaging changed the id."""
-    side = 215
+def resampling(label: np.ndarray, nearest: np.ndarray, bilinear: np.ndarray, dataset: Dataset) -> Figure:
+    """A label uint8 [h,w], and a crop of its two resized forms [H,W], id by id, where averaging invents most.
+
+    Invented: an id that `nearest` holds neither there nor in the eight pixels around; it is framed.
+    """
     rounded = np.rint(bilinear).astype(np.uint8)
-    changed = rounded != nearest
+    around = sliding_window_view(np.pad(nearest, 1, mode="edge"), (3, 3))
+    invented = (around != rounded[..., None, None]).all((2, 3))
+    high, wide = (min(12, side) for side in nearest.shape)
+    counts = sliding_window_view(invented, (high, wide)).sum((2, 3))
+    top, left = np.unravel_index(counts.argmax(), counts.shape)
+    crop, side = np.s_[top : top + high, left : left + wide], 290
     known = np.where(rounded < len(dataset.classes), rounded, VOID)  # void mixed in gives ids of no class
     pictures = {
-        "label": colorize(label_crop, dataset),
-        "nearest": colorize(nearest, dataset),
-        "bilinear": colorize(known, dataset),
-        f"changed by averaging: {percent(changed.mean())}": np.where(changed[..., None], WRONG, RIGHT).astype(np.uint8),
+        f"label: averaging changes {percent((rounded != nearest).mean())} of it": label,
+        "nearest: only ids of the label": nearest[crop],
+        f"bilinear: {counts.max()} invented ids, framed": known[crop],
     }
-    return _grid([[(_fit(picture, side, smooth=False), text) for text, picture in pictures.items()]], side, dataset)
+    tiles = [(_fit(colorize(ids, dataset), side), text) for text, ids in pictures.items()]
+    names = [f"{i}  {spelled(dataset, name, short=False)}" for i, name in enumerate(dataset.classes)]
+    figure = _grid([tiles], side, dataset, labels=names)
+    whole, *enlarged = figure.axes
+    down, right = np.divide(tiles[0][0].shape[:2], nearest.shape)
+    _frame(whole, (left * right - 0.5, top * down - 0.5), wide * right, high * down, "white")
+    cell = side / max(high, wide)
+    shown = zip(enlarged, tiles[1:], (nearest, rounded), (invented & False, invented), strict=True)
+    for axes, (picture, _), ids, marked in shown:
+        for (y, x), i in np.ndenumerate(ids[crop]):
+            at = (x + 0.5) * cell - 0.5, (y + 0.5) * cell - 0.5
+            pixel = picture[int(at[1]), int(at[0])]
+            if marked[crop][y, x]:
+                _frame(axes, (x * cell + 1, y * cell + 1), cell - 3, cell - 3, np.divide(WRONG, 255))
+            color, weight = INK if pixel @ (0.3, 0.59, 0.11) > 120 else "white", "bold" if marked[crop][y, x] else None
+            axes.text(*at, f"{i}", ha="center", va="center", color=color, fontsize=SMALL, fontweight=weight)
+    return figure
 
 
-def _fit(picture: np.ndarray, side: int, smooth: bool) -> np.ndarray:
+def _frame(axes: Axes, corner: tuple[float, float], width: float, height: float, color) -> None:
+    """An empty rectangle on a picture."""
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=2))
+
+
+def flips(image: np.ndarray, label: np.ndarray, dataset: Dataset) -> Figure:
+    """Photo uint8 [H,W,3] and label uint8 [H,W]: as they are, mirrored alone, mirrored with left and right ids traded.
+
+    Around the parts that have a left and a right, which are named; where that is the wrong side, in magenta.
+    """
+    table = np.arange(256, dtype=np.uint8)
+    for pair in dataset.flip_pairs:
+        table[list(pair)] = pair[::-1]
+    sided = np.flatnonzero(table != np.arange(256))
+    crop = _around(np.isin(label, sided))
+    image, label = image[crop], label[crop]
+    versions = {
+        "before": (image, label),
+        "mirrored, ids kept: wrong": (image[:, ::-1], label[:, ::-1]),
+        "mirrored, left and right ids traded": (image[:, ::-1], table[label[:, ::-1]]),
+    }
+    side = 290
+    figure = _grid([[(_tinted(*pair, dataset, side), text) for text, pair in versions.items()]], side)
+    for axes, (text, (_, ids)) in zip(figure.axes, versions.items(), strict=True):
+        paper = dict(facecolor=np.divide(WRONG, 255) if "wrong" in text else INK, linewidth=0, pad=1.5)
+        small = _fit(ids, side)
+        middle = np.nonzero(np.isin(small, sided))[0].mean() if sided.size else 0
+        for i in np.intersect1d(small, sided):
+            ys, xs = np.nonzero(small == i)
+            y, va = (ys.min() - 5, "bottom") if ys.mean() < middle else (ys.max() + 5, "top")
+            name = spelled(dataset, dataset.classes[i], short=False)
+            axes.text(xs.mean(), y, name, fontsize=SMALL, color="white", ha="center", va=va, bbox=paper)
+    return figure
+
+
+def _around(mask: np.ndarray) -> tuple[slice, slice]:
+    """bool [H,W] -> rows and columns of the box around what is true, with four tenths of its width as a margin."""
+    ys, xs = np.nonzero(mask)
+    if not len(ys):
+        return np.s_[:, :]
+    margin = int(0.4 * np.ptp(xs))
+    return np.s_[max(0, ys.min() - margin) : ys.max() + margin, max(0, xs.min() - margin) : xs.max() + margin]
+
+
+def feature_maps(image: np.ndarray, levels: dict[str, np.ndarray], channels: int = 5) -> Figure:
+    """Photo uint8 [H,W,3] and features float [C,h,w] by block: a row a block, channels that differ most, each to 0..1.
+
+    The first tile of a row is the photo at the size of that level.
+    """
+    side = (WIDTH - 6) // (channels + 1) - 6
+    rows: Rows = []
+    for name, maps in levels.items():
+        high, wide = maps.shape[1:]
+        small = np.asarray(Image.fromarray(image).resize((wide, high), Image.Resampling.BOX))
+        tiles = [(_fit(small, side), f"{name}: {len(maps)}×{high}×{wide}")]
+        for i in _unlike(maps, channels):
+            low, top = np.quantile(maps[i], (0.01, 0.99))
+            shade = np.clip((maps[i] - low) / max(top - low, 1e-9), 0, 1)
+            picture = matplotlib.colormaps["magma"](np.rint(24 * shade) / 24)[..., :3]  # few colours: a smaller PNG
+            tiles.append((_fit(np.rint(255 * picture).astype(np.uint8), side), f"channel {i}"))
+        rows.append(tiles)
+    return _grid(rows, side)
+
+
+def _unlike(maps: np.ndarray, count: int) -> list[int]:
+    """Features float [C,h,w] -> channels, each the one that those before explain least (a pivoted Gram-Schmidt)."""
+    rest = maps.reshape(len(maps), -1).astype(float)
+    rest -= rest.mean(1, keepdims=True)
+    chosen: list[int] = []
+    for _ in range(min(count, len(maps))):
+        length = np.linalg.norm(rest, axis=1)
+        length[chosen] = -1
+        chosen.append(int(length.argmax()))
+        axis = rest[chosen[-1]] / max(length.max(), 1e-9)
+        rest -= np.outer(rest @ axis, axis)
+    return chosen
+
+
+def receptive_field(image: np.ndarray, gradient: np.ndarray, pixel: tuple[int, int], limit: int) -> Figure:
+    """Photo uint8 [H,W,3]; how much each of its pixels moves one output pixel (row, column), float [H,W] >= 0.
+
+    Heat on the photo with the square that holds 95 % of the gradient and the theoretical one of side `limit`; beside
+    it the share of the gradient in a square over its side.
+    """
+    (high, wide), (y, x) = gradient.shape, pixel
+    away = np.maximum(abs(np.arange(high) - y)[:, None], abs(np.arange(wide) - x))
+    inside = np.cumsum(np.bincount(away.ravel(), weights=gradient.ravel())) / gradient.sum()
+    sides = 2 * np.arange(len(inside)) + 1
+    most = int(sides[np.searchsorted(inside, 0.95)])
+    figure = make_figure(WIDTH, 410)
+    left, right = min(0, x - limit / 2) - 3, max(wide, x + limit / 2) + 3  # the photo and the larger square
+    top, bottom = min(0, y - limit / 2) - 3, max(high, y + limit / 2) + 3
+    scale = 376 / max(right - left, bottom - top)
+    axes = place(figure, 6, 6, scale * (right - left), scale * (bottom - top))
+    axes.imshow(_heated(image, gradient), interpolation="nearest", aspect="auto", extent=(0, wide, high, 0))
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+    axes.set_axis_off()
+    axes.set_title("what moves the output at the cross", **LABEL)
+    curve = canvas.chart(figure, (450, 56, 430, 326), "side of the square, in pixels", "share of the gradient inside")
+    curve.plot(sides, inside, color=INK, lw=1.6)
+    end = 1.05 * max(limit, sides[-1])
+    curve.set(xlim=(0, end), ylim=(0, 1.02))
+    for width, color, text, height in ((most, HUES[0], "95 % lies within", 0.5), (limit, HUES[1], "at most", 0.25)):
+        _frame(axes, (x + 0.5 - width / 2, y + 0.5 - width / 2), width, width, color)
+        curve.axvline(width, color=color, lw=2)
+        ha = "left" if width < end / 2 else "right"
+        curve.text(width, height, f"  {text} {width} × {width}  ", ha=ha, **LABEL | dict(color=color))
+    axes.plot(x + 0.5, y + 0.5, "+", color=HUES[5], markersize=12, markeredgewidth=2)
+    return figure
+
+
+def _heated(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Photo uint8 [H,W,3] in grey, the more the heat float [H,W] the more glowing -> uint8 [H,W,3]."""
+    share = np.sqrt(heat / max(np.quantile(heat, 0.999), 1e-30)).clip(0, 1)  # the root, so that little is seen, too
+    grey = np.repeat(image.mean(-1, keepdims=True) * 0.65, 3, -1)
+    glow = 255 * matplotlib.colormaps["inferno"](0.3 + 0.7 * share)[..., :3]
+    return (grey + (glow - grey) * share[..., None]).astype(np.uint8)
+
+
+def _fit(picture: np.ndarray, side: int, smooth: bool = False) -> np.ndarray:
     """uint8 [H,W] or [H,W,3] -> the same, its longer side `side` pixels; not smooth: nearest neighbour."""
     height, width = picture.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     how = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(picture).resize(size, how))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size, how))
 
 
 def _photo(image: np.ndarray, side: int) -> np.ndarray:
     """Photo uint8 [H,W,3] -> tile; six bits a channel, which the eye does not miss, make the PNG a third smaller."""
-    return _fit(np.ascontiguousarray(image), side, smooth=True) & 0xFC
-
-
-def _map(picture: np.ndarray, side: int) -> np.ndarray:
-    """Coloured label uint8 [H,W,3] -> tile: smooth when it shrinks, square pixels when it grows."""
-    return _fit(picture, side, smooth=max(picture.shape) > side)
+    return _fit(image, side, smooth=True) & 0xFC
 
 
 def _tinted(image: np.ndarray, label: np.ndarray, dataset: Dataset, side: int) -> np.ndarray:
     """Photo and label -> overlay tile, laid at the tile's size so that its edges stay one pixel thin."""
-    return overlay(_photo(image, side), _fit(label, side, smooth=False), dataset)
+    return overlay(_photo(image, side), _fit(label, side), dataset)
 
 
 def _rows(tiles: list[Tile], columns: int) -> Rows:
@@ -147,27 +284,39 @@ def _rows(tiles: list[Tile], columns: int) -> Rows:
 
 
 def _grid(
-    rows: Rows, side: int, dataset: Dataset | None = None, labels: Texts = None, beside: Texts = None, gap: int = 6
+    rows: Rows,
+    side: int,
+    dataset: Dataset | None = None,
+    labels: Texts = None,
+    gap: int = 6,
+    heads: Texts = None,
+    above: Texts = None,
 ) -> Figure:
-    """Rows of tiles in cells `side` wide, texts beside the rows; the class legend (or `labels`) if dataset is given."""
-    left = gap + (LINE if beside else 0)
-    width = left + max(map(len, rows)) * (side + gap)
+    """Rows of tiles in cells `side` wide, `heads` over the columns, texts `above` the rows; the class legend."""
+    width = gap + max(map(len, rows)) * (side + gap)
+    if dataset and not labels:  # a narrow figure has no room for the long names
+        labels = canvas.spelled_all(dataset) if width > 600 else [canvas.plain(name) for name in dataset.classes]
+    labels = labels or []
     heights = [max(picture.shape[0] for picture, _ in row) + LINE * any(text for _, text in row) for row in rows]
-    bottom = legend_shape(labels or dataset.classes, width)[1] if dataset else 0
-    y = sum(heights) + gap * (len(rows) + 1) + bottom
+    bottom = canvas.legend_shape(labels, width)[1] if dataset else 0
+    y = sum(heights) + gap * (len(rows) + 1) + bottom + LINE * (len(above or ()) + bool(heads))
     figure = make_figure(width, y)
-    for row, height, title in zip(rows, heights, beside or [""] * len(rows), strict=True):
-        y -= gap + height
+    for column, text in enumerate(heads or ()):
+        x = gap + column * (side + gap) + side / 2
+        figure.text(x / width, 1 - 5 / y, text, ha="center", va="top", fontweight="bold", **LABEL)
+    y -= LINE * bool(heads)
+    for row, height, title in zip(rows, heights, above or [""] * len(rows), strict=True):
+        y -= gap + height + LINE * bool(above)
+        at = gap / width, (y + height + 3) / figure.bbox.height
+        if title:
+            figure.text(*at, canvas.shorten(title, width - gap), va="bottom", fontsize=SMALL, color=INK)
+        room = height - LINE * any(text for _, text in row)
         for column, (picture, text) in enumerate(row):
             h, w = picture.shape[:2]  # in the middle of a cell of side x room
-            room = height - (LINE if text else 0)
-            axes = place(figure, left + column * (side + gap) + (side - w) // 2, y + (room - h) // 2, w, h)
+            axes = place(figure, gap + column * (side + gap) + (side - w) // 2, y + (room - h) // 2, w, h)
             axes.imshow(picture, interpolation="nearest", aspect="auto")
             axes.set_axis_off()
-            axes.set_title(shorten(text, side), pad=3, **LABEL)
-        first = row[0][0].shape[0]
-        at = (LINE / 2 + 2) / width, (y + first / 2) / figure.bbox.height
-        figure.text(*at, shorten(title, first), rotation=90, ha="center", va="center", fontsize=SMALL, color=INK)
+            axes.set_title(canvas.shorten(text, side), pad=3, **LABEL)
     if dataset:
-        class_legend(figure, dataset, labels)
+        canvas.class_legend(figure, dataset, labels)
     return figure

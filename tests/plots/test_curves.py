@@ -60,7 +60,7 @@ def noted(*changes):
 def test_changes_that_lie_close_are_all_written_on_every_curve():
     """Three within a text's width stand at three heights; of several at one step the last one counts."""
     rows = noted((4.0, "lr 0.1"), (4.0, "lr 0.001"), (4.1, "lr 0.0003"), (4.2, "lr 0.0001"))
-    for axes in [*plots.curves(rows, HELEN).axes, *plots.class_curves(rows, HELEN).axes]:
+    for axes in plots.curves(rows, HELEN).axes:
         notes = [text for text in axes.texts if text.get_text().startswith("lr")]
         assert [text.get_text() for text in notes] == ["lr 0.001", "lr 0.0003", "lr 0.0001"]
         assert len({text.get_position()[1] for text in notes}) == 3
@@ -96,6 +96,19 @@ def test_scores_lie_on_a_log_scale_of_the_error():
     assert np.isfinite(score.transData.transform((1, 1.0))).all() and score.get_ylim()[1] > 0.999
 
 
-def test_class_curves_name_every_class_with_its_last_value():
-    (axes,) = plots.class_curves(history(), HELEN).axes
-    assert {f"{name} 0.250" for name in HELEN.classes} <= {text.get_text() for text in axes.texts}
+def test_class_curves_have_a_chart_a_class_with_its_last_value_and_the_weakest_marked(texts_fit):
+    rows = noted((4.0, "lr 0.1"), (4.0, "lr 0.001"), (4.1, "half"))
+    rows[:10] = [row | {"f1_lb": 0.04 * row["epoch"]} for row in rows[:10]]
+    figure = plots.class_curves(rows, HELEN)
+    assert [axes.get_title("left") for axes in figure.axes][1:4] == ["face", "lb  left brow", "rb  right brow"]
+    assert [axes.get_title("right") for axes in figure.axes] == ["0.500"] * 2 + ["0.400"] + ["0.500"] * 8
+    weights = [axes._left_title.get_fontweight() for axes in figure.axes]
+    assert weights.index("bold") == 2 and weights.count("bold") == 1
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    for axes in figure.axes:
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [4.0, 4.1]
+    mean, brow = figure.axes[2].lines[:2]
+    np.testing.assert_allclose(brow.get_ydata(), 0.04 * np.arange(1, 11))
+    np.testing.assert_allclose(mean.get_ydata(), (10 * 0.05 + 0.04) / 11 * np.arange(1, 11))
+    assert figure.texts[0].get_text().endswith("dashed: lr 0.001 (4), half (4.1)")
+    texts_fit(figure)
