@@ -279,7 +279,10 @@ class Trainer(Session):
     # ---- beside the training ----
 
     def find_lr(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> lr_finder.RateCurve:
-        """Losses of a copy while its rate grows from low to high, and a suggestion; this training is not changed."""
+        """Losses of a copy while its rate grows from low to high, and a suggestion; this training is not changed.
+
+        With high = low: what that rate does.
+        """
         self._check_idle()
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:

@@ -56,9 +56,9 @@ def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset, trace: Tr
     for key, axes in zip(charts, figure.axes, strict=True):
         axes.set_xlim(min(0, *(low for low, _ in ends)), max(high for _, high in ends))
         _epoch_axis(axes)
-        if key == "lr":
-            _rate_axis(axes)
-        elif key != "loss":
+        if key in ("loss", "lr"):
+            _log_axis(axes)
+        else:
             _score_axis(axes)
     top_legend(figure)
     return figure
@@ -171,15 +171,15 @@ def _score_axis(axes: Axes) -> None:
     axes.set_ylim(0, 1 - max((1 - np.max(scores, initial=0.5)) * 0.8, PERFECT))
 
 
-def _rate_axis(axes: Axes) -> None:
+def _log_axis(axes: Axes) -> None:
     """A log axis in plain numbers; at most four decades, because a schedule may end near zero."""
-    rates = np.concatenate([line.get_ydata() for line in axes.lines if line.get_linestyle() == "-"])
-    rates = rates[rates > 0]
-    if not len(rates):
+    values = np.concatenate([line.get_ydata() for line in axes.lines if line.get_linestyle() in ("-", ":")])
+    values = values[values > 0]
+    if not len(values):
         return
     axes.set_yscale("log")
-    axes.set_ylim(max(rates.min(), rates.max() / 1e4) / 1.5, rates.max() * 1.5)
-    subs = (1, 2, 5) if rates.max() < 100 * rates.min() else (1,)
+    axes.set_ylim(max(values.min(), values.max() / 1e4) / 1.3, values.max() * 1.3)
+    subs = (1, 2, 5) if values.max() < 100 * values.min() else (1,)
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -28,7 +28,10 @@ class RateCurve:
 def run(
     stepper: Stepper, train_step: Callable, batches: Iterable[tuple[Tensor, Tensor]], rates: np.ndarray
 ) -> RateCurve:
-    """Train a copy of `stepper` by `train_step`, a batch f32[B,3,H,W], int64[B,H,W] at each of the growing rates."""
+    """Train a copy of `stepper` by `train_step`, a batch f32[B,3,H,W], int64[B,H,W] at each of the rates.
+
+    They grow, or are all the same: then nothing is suggested, and the losses show what that rate does.
+    """
     twin = Stepper(stepper.settings, stepper.model.out.out_channels, stepper.device)
     twin.load(copy.deepcopy(stepper.state()))  # an optimizer that loads a state keeps its very tensors
     losses: list[float] = []
@@ -42,7 +45,9 @@ def run(
         losses.append(mean / (1 - SMOOTH ** (len(losses) + 1)))  # as if the mean had not begun at 0
         if losses[-1] > TOO_FAR * min(losses):
             break
-    rates = rates[: len(losses)]
+    constant, rates = rates[0] == rates[-1], rates[: len(losses)]
+    if constant:
+        return RateCurve(rates, np.array(losses), float(rates[0]))
     if len(losses) < FEWEST:
         raise TrainingError(
             f"the loss diverged, or the steps ended, after {len(losses)} of the {FEWEST} steps that are needed: start "

@@ -173,7 +173,7 @@ def test_without_the_slider_s_callback_it_fails(tmp_path, prepared):
 
 
 def test_the_stop_button_in_the_first_epochs(tmp_path, prepared):
-    """04 as it is committed: no cell shows an error, the stopped one says how to go on, and the last one is reached."""
+    """04 as it is committed: no cell shows an error, the stopped one says how to go on, and run again it does."""
     root, home = tmp_path / "repository", tmp_path / "unet-home"
     shutil.copytree(REPO, root, ignore=not_ours)
     shutil.copytree(prepared, home)
@@ -191,6 +191,9 @@ def test_the_stop_button_in_the_first_epochs(tmp_path, prepared):
         assert not [output for output in outputs if output["output_type"] == "error"]
         texts = ["".join(output.get("text", "")) for output in outputs]
         assert any("stopped at epoch" in text and "goes on from here" in text for text in texts)
+        here = page.value("trainer.step")
+        assert 0 < here < page.value("settings.epochs * 6"), "Run All trained on after the stop"
+        page.run_cell("trainer.fit(settings.epochs)")
         assert page.value("trainer.epoch") == page.value("settings.epochs")
 
     with browser.Lab(root, tmp_path / "lab", environment) as lab:

@@ -57,6 +57,15 @@ def test_it_begins_with_the_loss_of_the_network_as_it_is_and_ends_before_one_tha
     assert len(curve.rates) == 9 and np.isfinite(curve.losses).all()
 
 
+def test_one_rate_for_all_steps_shows_what_it_does(arrays):
+    """As many steps as asked, or fewer than the finder needs; no suggestion but the rate itself."""
+    one = tiny.trainer(arrays)
+    still, moving = one.find_lr(1e-9, 1e-9, 12), one.find_lr(3e-3, 3e-3, 12)
+    assert still.suggestion == 1e-9 and len(still.losses) == 12
+    assert moving.losses[-1] < moving.losses[0] - 0.1 and still.losses[-1] > still.losses[0] - 0.1
+    assert len(one.find_lr(1e8, 1e8, 5).losses) <= 5
+
+
 def test_it_ends_where_the_loss_diverges(arrays):
     found = tiny.trainer(arrays).find_lr(1e-4, 1e6, 60)
     assert len(found.rates) < 60 and np.isfinite(found.losses).all()
