@@ -45,15 +45,15 @@ def train(options: argparse.Namespace) -> int:
     scale = options.scale or choice.chosen_scale(options.dataset)
     settings = make_settings(options.dataset, options.recipe, scale, **parse_changes(options.set))
     with distributed.process_group():
-        finished = fit(settings, options.run)
+        finished = fit(settings, options.run, options.start)
     # torchrun would take any other status for a fault, and start all ranks anew
     return 0 if finished or distributed.is_launched() else INTERRUPTED
 
 
-def fit(settings: Settings, run: str | None) -> bool:
+def fit(settings: Settings, run: str | None, start: str | None) -> bool:
     """Train to the end, alone or as one of several ranks -> whether it got there. No Trainer outlives this call."""
     arrays = distributed.local_first(lambda: preprocess.open_arrays(settings.dataset, settings.shape))
-    trainer = Trainer(settings, arrays, run)
+    trainer = Trainer(settings, arrays, run, start=start)
     trainer.fit(settings.epochs)
     return trainer.epoch >= settings.epochs or trainer.ended_early
 
@@ -175,6 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--scale", help="full, demo or smoke; by default as it was prepared")
     # two names: torchrun takes --run for its own --run-path
     verb.add_argument("--run", "--run-name", metavar="NAME", help="name of the run: a new one starts afresh")
+    verb.add_argument("--start", metavar="EXPORT", help="begin a new run with these weights: a path or an address")
     verb.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting; repeatable")
 
     verb = add("predict", predict_photos, "predict holiday/ me.jpg labels/ --colors")

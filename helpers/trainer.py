@@ -85,7 +85,7 @@ class Trainer(Session):
 
     `fit(n)` trains to n epochs in all, `start(n)` does so in a background thread. The place in the data is
     (epoch, seen) and every random number a function of it and of the seed, so a run that was stopped anywhere goes
-    on exactly as if it had not been.
+    on exactly as if it had not been. `start`: an export, by path or address, with whose weights a new run begins.
     """
 
     look_every = 2.0  # seconds between two looks for control.json
@@ -97,6 +97,7 @@ class Trainer(Session):
         arrays: dict[str, preprocess.Arrays],
         run: str | None = None,
         device: torch.device | str | None = None,
+        start: Path | str | None = None,
     ):
         run = run or run_name(settings)
         if any(other.running and other.folder == run_dir(settings.dataset, run) for other in steering.SHUTDOWN.running):
@@ -111,6 +112,8 @@ class Trainer(Session):
         self.began = (0.0, 0)  # when this part of the epoch began, and at which image
         self._check_same_on_all_ranks()
         self._resume()
+        if start is not None:
+            self._start_from(start)
 
     def __repr__(self) -> str:
         return f"Trainer(run={self.run!r}, epoch {self.progress:.2f}, step {self.step}, next rate {self.lr:.1e})"

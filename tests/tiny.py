@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -51,9 +52,9 @@ def arrays(train: int = 8, val: int = 3) -> dict[str, preprocess.Arrays]:
     return made
 
 
-def trainer(data: dict[str, preprocess.Arrays], run: str = "a", **changes) -> Trainer:
+def trainer(data: dict[str, preprocess.Arrays], run: str = "a", start: Path | None = None, **changes) -> Trainer:
     """A trainer on the CPU, for six epochs unless told otherwise."""
-    return Trainer(settings(**dict(epochs=6) | changes), data, run, "cpu")
+    return Trainer(settings(**dict(epochs=6) | changes), data, run, "cpu", start)
 
 
 def at_step(one: Trainer, step: int, action: Callable[[Trainer], object]) -> None:

@@ -1,7 +1,8 @@
-"""A network's export, what others need to use it: weights, classes, settings. Read without running any code."""
+"""A network's export, what others need to use it or to start from it: weights, classes, settings. It holds no code."""
 
 import io
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from .. import unet
 from ..core import files, hardware
-from ..core.errors import CheckpointError, UNetError
+from ..core.errors import CheckpointError, TrainingError, UNetError
 from ..core.registry import load_dataset
 from ..settings import Settings
 from . import checkpoint
@@ -69,3 +70,35 @@ def fetch(address: str) -> io.BytesIO:
     except OSError as error:  # URLError, TimeoutError and ConnectionError are
         remedy = "download it by hand and give its path"
         raise CheckpointError(f"{address}: cannot be downloaded ({error}); {remedy}") from error
+
+
+@torch.no_grad()
+def take_over(model: unet.UNet, settings: Settings, classes: Sequence[str], where: Path | str) -> str:
+    """Copy into `model` what fits of an export (path or address) -> a line that names what was taken and what is new.
+
+    A tensor fits by name and shape, whatever the input size; the last layer goes class by class, by name.
+    TrainingError if nothing fits, CheckpointError if it is no export.
+    """
+    donor, theirs, about = read_export(where)
+    given, mine = donor.state_dict(), model.state_dict()
+    body = [key for key in mine if mine[key].is_floating_point() and not key.startswith("out.")]
+    fits = [key for key in body if key in given and given[key].shape == mine[key].shape]
+    if not fits:
+        raise TrainingError(
+            f"nothing in {where} fits: its network has width {theirs.width} and depth {theirs.depth}, this one width "
+            f"{settings.width} and depth {settings.depth}; train one of the same, or start from other weights"
+        )
+    for key in fits:
+        mine[key].copy_(given[key])
+    shared = [name for name in classes if name in about["classes"]]
+    if given["out.weight"].shape[1:] != mine["out.weight"].shape[1:]:
+        shared = []
+    for name in shared:
+        for key in ("out.weight", "out.bias"):
+            mine[key][classes.index(name)] = given[key][about["classes"].index(name)]
+    new = [key for key in body if key not in fits] + [f"class {name}" for name in classes if name not in shared]
+    line = f"starts from {where} ({about['trained_on']}): takes over {len(fits)} of {len(body)} tensors"
+    line += f" and the classes {', '.join(shared)}" if shared else ""
+    if (theirs.mean, theirs.std) != (settings.mean, settings.std):
+        line += f"; its photos were normalised with mean {theirs.mean:g} and deviation {theirs.std:g}"
+    return f"{line}; new: {', '.join(new) or 'nothing'}"

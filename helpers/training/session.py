@@ -101,6 +101,17 @@ class Session(Run):
 
     # ---- a training's begin, commands and end ----
 
+    def _start_from(self, where: Path | str) -> None:
+        """A new run: with the weights of an export. One that was trained goes on with its own."""
+        if self.run_folder.saved_step >= 0:
+            self.log(f"run {self.run} goes on with its own weights: to start from {where}, give it another name")
+            return
+        line = export.take_over(self.model, self.settings, self.dataset.classes, where)
+        if self.average is not None:
+            self.average.load_state_dict(self.model.state_dict())
+        self.log(line)
+        self._note(f"from {Path(str(where)).name}")
+
     def _begin(self, epochs: int) -> None:
         """Before a training, in the caller's thread: a pause that comes at once must find its flag untouched."""
         self._check_idle()
