@@ -74,7 +74,7 @@ def test_an_interrupted_training_exits_with_130_but_not_under_torchrun(monkeypat
     """torchrun takes any status but 0 for a fault, and would start all ranks anew. Patience is no interruption."""
     tiny.prepare()
     stopped = types.SimpleNamespace(epoch=0, ended_early=early, fit=lambda epochs: None)
-    monkeypatch.setattr(cli, "Trainer", lambda *arguments: stopped)
+    monkeypatch.setattr(cli, "Trainer", lambda *arguments, **options: stopped)
     monkeypatch.setattr(cli.distributed, "process_group", cli.distributed.contextlib.nullcontext)
     monkeypatch.setenv("WORLD_SIZE", world)
     assert run("train", "--scale", "smoke") == status
