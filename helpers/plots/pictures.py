@@ -162,7 +162,7 @@ def flips(image: np.ndarray, label: np.ndarray, dataset: Dataset) -> Figure:
         versions["mirrored, ids kept: wrong"] = mirrored
         versions["mirrored, left and right ids traded"] = image[:, ::-1], table[label[:, ::-1]]
     else:
-        versions["mirrored: nothing here has a left or right"] = mirrored
+        versions["mirrored: no left and right classes"] = mirrored
     side = 290
     figure = _grid([[(_tinted(*pair, dataset, side), text) for text, pair in versions.items()]], side)
     for axes, (text, (_, ids)) in zip(figure.axes, versions.items(), strict=True):
