@@ -148,26 +148,29 @@ def _frame(axes: Axes, corner: tuple[float, float], width: float, height: float,
 def flips(image: np.ndarray, label: np.ndarray, dataset: Dataset) -> Figure:
     """Photo uint8 [H,W,3] and label uint8 [H,W]: as they are, mirrored alone, mirrored with left and right ids traded.
 
-    Around the parts that have a left and a right, which are named; where that is the wrong side, in magenta.
+    Around the parts that have a left and a right, which are named; where that is the wrong side, in magenta. A label
+    without such parts: before and mirrored.
     """
     table = np.arange(256, dtype=np.uint8)
     for pair in dataset.flip_pairs:
         table[list(pair)] = pair[::-1]
-    sided = np.flatnonzero(table != np.arange(256))
+    sided = np.intersect1d(label, np.flatnonzero(table != np.arange(256)))
     crop = _around(np.isin(label, sided))
     image, label = image[crop], label[crop]
-    versions = {
-        "before": (image, label),
-        "mirrored, ids kept: wrong": (image[:, ::-1], label[:, ::-1]),
-        "mirrored, left and right ids traded": (image[:, ::-1], table[label[:, ::-1]]),
-    }
+    mirrored, versions = (image[:, ::-1], label[:, ::-1]), {"before": (image, label)}
+    if sided.size:
+        versions["mirrored, ids kept: wrong"] = mirrored
+        versions["mirrored, left and right ids traded"] = image[:, ::-1], table[label[:, ::-1]]
+    else:
+        versions["mirrored: no left and right classes"] = mirrored
     side = 290
     figure = _grid([[(_tinted(*pair, dataset, side), text) for text, pair in versions.items()]], side)
     for axes, (text, (_, ids)) in zip(figure.axes, versions.items(), strict=True):
         paper = dict(facecolor=np.divide(WRONG, 255) if "wrong" in text else INK, linewidth=0, pad=1.5)
         small = _fit(ids, side)
-        middle = np.nonzero(np.isin(small, sided))[0].mean() if sided.size else 0
-        for i in np.intersect1d(small, sided):
+        shown = np.intersect1d(small, sided)
+        middle = np.nonzero(np.isin(small, shown))[0].mean() if shown.size else 0
+        for i in shown:
             ys, xs = np.nonzero(small == i)
             y, va = (ys.min() - 5, "bottom") if ys.mean() < middle else (ys.max() + 5, "top")
             name = spelled(dataset, dataset.classes[i], short=False)
@@ -180,7 +183,7 @@ def _around(mask: np.ndarray) -> tuple[slice, slice]:
     ys, xs = np.nonzero(mask)
     if not len(ys):
         return np.s_[:, :]
-    margin = int(0.4 * np.ptp(xs))
+    margin = 1 + int(0.4 * np.ptp(xs))
     return np.s_[max(0, ys.min() - margin) : ys.max() + margin, max(0, xs.min() - margin) : xs.max() + margin]
 
 

@@ -113,7 +113,13 @@ def test_flips_name_left_and_right_on_the_side_where_the_label_has_them(texts_fi
     papers = [{t.get_bbox_patch().get_facecolor() for t in axes.texts} for axes in figure.axes]
     assert papers[0] == papers[2] != papers[1]
     texts_fit(figure)
-    assert not any(axes.texts for axes in plots.flips(PHOTOS[0], LABELS[0] % 3, load_dataset("pets")).axes)
+    sideless = plots.flips(PHOTOS[0], LABELS[0] % 3, load_dataset("pets"))
+    texts_fit(sideless)
+    assert len(sideless.axes) == 2 and not any(axes.texts for axes in sideless.axes)
+    label[:] = 1  # a class with a side, but not in this label; then in one pixel of it
+    assert len(plots.flips(np.full((60, 120, 3), 90, np.uint8), label, HELEN).axes) == 2
+    label[30, 119] = 4
+    assert len(plots.flips(np.full((60, 120, 3), 90, np.uint8), label, HELEN).axes) == 3
 
 
 def test_feature_maps_show_the_channels_that_differ_most_each_to_its_own_range(texts_fit):
