@@ -123,7 +123,7 @@ def f1_dots(
     places = [i + (i >= classes) for i in range(len(order))]  # the groups a row apart
     figure = make_figure(WIDTH, 24 * places[-1] + 124)
     names = [spelled(dataset, row) for row in order]
-    left = 30 + 7 * max(map(len, names))
+    left = 36 + 7 * max(map(len, names))
     axes = canvas.chart(figure, (left, 50, WIDTH - left - 190, 24 * places[-1] + 34), "F1")
     across = axes.get_yaxis_transform()  # x as a share of the axes' width
     axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=9, label=name)
@@ -146,7 +146,7 @@ def f1_dots(
     least = np.nanmin(np.concatenate(drawn), initial=0.62)
     axes.set(xlim=(max(0, least - 0.02), 1), ylim=(places[-1] + 0.7, -0.7))
     axes.set_yticks(places, names)
-    axes.tick_params(axis="y", labelsize=TEXT, length=0)
+    axes.tick_params(axis="y", labelsize=TEXT, length=0, pad=8)  # clear of a dot at 0
     canvas.top_legend(figure)
     return figure
 
