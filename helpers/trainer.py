@@ -45,7 +45,7 @@ def trained_weights(settings: Settings) -> Path:
     if not best.exists() and settings.dataset == "helen":
         return predict.PRETRAINED
     if not best.exists():
-        print("04_dice_train has finished no epoch, so we train one first: expect rough results. 04 goes on from there.")
+        print("04_dice_train has finished no epoch, so we train one first: rough results. 04 goes on from there.")
         Trainer(settings, preprocess.open_arrays(settings.dataset, settings.shape)).fit(1)
     return best
 
