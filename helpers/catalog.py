@@ -35,6 +35,8 @@ class Dataset:
     table: tuple[Row, ...] = ()  # colours of label files that do not hold ids
     levels: tuple[tuple[int, str], ...] = ()  # grey level of your own masks -> class ("" = void), if it is not the id
     folder: str = ""  # where your own images and masks lie
+    threshold: float = 0.0  # two-class masks with soft edges: the second class from this grey level on; 0: not so
+    white: int = 0  # the value that means white in photos of more than 8 bits; 0: not stated
     tolerance: int = 0  # Euclidean RGB distance from the table within which a colour counts; beyond it is void
 
     @property

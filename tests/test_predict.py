@@ -144,7 +144,7 @@ class Census:
 def test_memory_does_not_grow_with_the_folder(parser, tmp_path, monkeypatch):
     """However slow the writing, two batches of photos and one of label maps are alive."""
     photos, labels, enlarge, write = Census(), Census(), predict.enlarge, masks.write_label
-    monkeypatch.setattr(files, "read_photo", lambda path: photos.add(photo(30, 30)))
+    monkeypatch.setattr(files, "read_photo", lambda path, _: photos.add(photo(30, 30)))
     monkeypatch.setattr(predict, "enlarge", lambda *one: labels.add(enlarge(*one)))
     monkeypatch.setattr(masks, "write_label", lambda *one: (time.sleep(0.01), write(*one)))
     assert not predict.predict_files(parser, {f"p{i}": tmp_path / f"p{i}" for i in range(40)}, tmp_path / "out", 4)

@@ -11,15 +11,24 @@ from . import files
 from .errors import DataError
 
 VOID_COLOR = (255, 255, 255)
-ID_MODES = {"1", "L", "P", "I", "I;16"}  # one channel: the pixel is the id (for P the palette's index)
+ID_MODES = {"1", "L", "P", "I", "I;16", "I;16B", "F"}  # one channel: the pixel is the id (for P the palette's index)
 
 
-def read_ids(path: Path) -> np.ndarray:
-    """Label file -> int32 [H,W] as stored, unchecked; DataError if it is unreadable or has colours, not ids."""
+def check_opaque(image: Image.Image) -> None:
+    """ValueError for a mask with transparent pixels: it may hide labels, or hold them."""
+    if image.has_transparency_data and (clear := (np.asarray(image.convert("RGBA"))[..., 3] < 255).sum()):
+        remedy = "fill them with the value of a class, and save without transparency"
+        raise ValueError(f"{clear} pixels are transparent; {remedy}")
+
+
+def read_values(path: Path) -> np.ndarray:
+    """Label file -> int32 or float32 [H,W] as stored; DataError if it is unreadable or has colours, not ids."""
     try:
         with Image.open(path) as image:
+            files.check_one_page(image)
             if image.mode in ID_MODES:
-                return np.asarray(image).astype(np.int32)
+                return np.asarray(image).astype(np.float32 if image.mode == "F" else np.int32)
+            check_opaque(image)
             rgb = np.asarray(image.convert("RGB")).astype(np.int32)
     except files.UNREADABLE as error:
         fault = files.why(error, path)
@@ -27,6 +36,15 @@ def read_ids(path: Path) -> np.ndarray:
     if (rgb[..., :1] != rgb).any():
         raise DataError(f"{Path(path).name}: holds colours, not class ids; convert it to one grey channel of ids")
     return rgb[..., 0]
+
+
+def read_ids(path: Path) -> np.ndarray:
+    """Label file -> int32 [H,W] as stored, unchecked; DataError as read_values, and for fractions."""
+    values = read_values(path)
+    if values.dtype == np.float32 and (values != values.round()).any():
+        fault = f"holds fractions ({np.nanmin(values):g} to {np.nanmax(values):g}), not class ids"
+        raise DataError(f"{Path(path).name}: {fault}; save the id of each pixel's class, of two classes 0 and 1")
+    return values.astype(np.int32)
 
 
 def check_ids(ids: np.ndarray, classes: int, name: str) -> np.ndarray:

@@ -33,6 +33,7 @@ class Sample:
     id: str
     photo: Path
     label: Path
+    parts: tuple[tuple[str, Path], ...] = ()  # of one mask a class: the class and its mask, the later over the earlier
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Layout:
     list: Callable[[Path], Listing]
     read: Callable[[Sample, Dataset], np.ndarray]  # -> ids uint8[H,W]
     is_one: Callable[[Path], bool] | None = None  # a closer look, where its folders alone do not tell
+    note: Callable[[Sample, Dataset], str] | None = None  # what was decided in reading a label; "" of most
     photo: Callable[[Path], np.ndarray] | None = None  # -> uint8[H,W,3], where the photo is only a part of its file
     keeps_labels: bool = False  # label files are PNGs of ids already, so they are copied byte for byte
 

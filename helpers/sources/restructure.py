@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
 from ..catalog import SPLITS, Dataset
-from ..core import choice, env, files, masks
+from ..core import choice, env, files, masks, registry
 from ..core.errors import DataError
 from ..core.files import thread_map
 from ..core.registry import load_dataset
@@ -30,7 +31,7 @@ from .archives import is_noise, printable, suffix_of, unpack
 from .layouts import Finding, Layout, Sample, stable_hash
 
 ORIENTATION = Base.Orientation.value  # EXIF's tag
-FORMAT = 2  # raised when the same release would be written otherwise, so that earlier output is checked anew
+FORMAT = 3  # raised when the same release would be written otherwise, so that earlier output is checked anew
 LEFTOVER = re.compile(r"\.\d+\.tmp$")  # what files.atomic leaves behind when it is killed
 OURS = {"synthetic", "unpacked", "downloads", "splitted_data", "arrays", "datasets"}  # in data/, and no releases
 OURS |= {"samples", "converted"}  # the same, of earlier versions
@@ -60,6 +61,8 @@ class Encoded:
     shape: tuple[int, ...]  # rows and columns
     note: str = ""  # what is odd about it
     void: int = 0  # pixels, of a label
+    held: tuple[int, ...] = ()  # ids in a label
+    palette: tuple[str, ...] = ()  # the file's own colour of each of them, where it has a palette
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Result:
 
 def find_release(dataset: str, sizes: tuple[int, int]) -> Release:
     """What RELEASE names, else a folder or archive in data/, else a synthetic sample, `sizes` = (train, test)."""
-    row, data = load_dataset(dataset), env.data_dir()
+    row, data = custom.refresh(dataset), env.data_dir()
     if named := os.environ.get("RELEASE"):
         path = Path(named).expanduser()
         if not path.exists():
@@ -126,10 +129,24 @@ def open_release(dataset: str, path: Path, where: str) -> Release:
     return Release(root, "release", where, layout)
 
 
+def strange_folders() -> str:
+    """Folders in data/ that hold pictures and are a release of no dataset, as text; "" if there is none."""
+    known = tuple(layout for choices in layouts.LAYOUTS.values() for layout in choices)
+    strange = []
+    for folder in sorted(env.data_dir().glob("*/")):
+        pictures = (path for path in folder.rglob("*") if path.suffix.lower() in layouts.PHOTOS)
+        if folder.name not in OURS and next(pictures, None) and not layouts.find(known, folder):
+            strange.append(env.shown(folder))
+    return ", ".join(strange)
+
+
 def synthetic_sample(dataset: str, train: int, test: int) -> Release:
     """A synthetic sample, kept apart from the places of releases so that it is never taken for one."""
     folder = env.data_dir() / "synthetic" / f"{dataset}-{train}-{test}"
     where = f"No release found in {env.shown(env.data_dir())}/: using a synthetic sample ({train} train, {test} test)"
+    if strange := strange_folders():
+        hints = "; or ".join(layout.hint for layout in layouts.LAYOUTS[dataset])
+        where += f". {strange} holds pictures, but there should be {hints}; or register it as your own"
     release = open_release(dataset, releases.WRITERS[dataset](folder, train, test), where)
     return replace(release, source="synthetic")
 
@@ -168,27 +185,30 @@ def table(findings: list[Finding]) -> str:
 # Check one sample -----------------------------------------------------------------------------------------------
 
 
-def encode_photo(sample: Sample, layout: Layout) -> Encoded:
+def encode_photo(sample: Sample, layout: Layout, row: Dataset) -> Encoded:
     """The file's own bytes where it is an RGB or grey JPEG or PNG, else a PNG of its pixels; decoded to its end."""
-    pixels, note = (layout.photo or files.read_photo)(sample.photo), ""
+    pixels, note = layout.photo(sample.photo) if layout.photo else files.read_photo(sample.photo, row.white), ""
     if not layout.photo:
         with Image.open(sample.photo) as image:
             form, mode = image.format or "", image.mode
         if form in SUFFIXES and mode in ("RGB", "L"):
             note = "" if sample.photo.suffix.lower() in SUFFIXES[form] else f"a {form} in spite of its name"
             return Encoded(sample.photo.read_bytes(), SUFFIXES[form][0], True, pixels.shape[:2], note)
-        note = f"{form} of mode {mode}: kept as an RGB PNG"
+        scaled = f" ({row.white} is white)" if row.white and mode[0] in "IF" else ""
+        note = f"{form} of mode {mode}: kept as an RGB PNG{scaled}"
     return Encoded(png(pixels), ".png", False, pixels.shape[:2], note)
 
 
 def encode_label(sample: Sample, layout: Layout, row: Dataset, shape: tuple[int, ...] | None) -> Encoded:
     """A one-channel PNG of ids that fits a photo of `shape`, if that is known; the file's own bytes, if it is one."""
-    ids, note = layout.read(sample, row), ""
+    ids, note = layout.read(sample, row), layout.note(sample, row) if layout.note else ""
     if shape and ids.shape != shape:
         ids, note = turn_as_shown(ids, sample, shape), "turned as the photo's EXIF says"
     copied = layout.keeps_labels and not note
     data = sample.label.read_bytes() if copied else png(ids)
-    return Encoded(data, ".png", copied, ids.shape, note, int((ids == masks.VOID).sum()))
+    held = tuple(np.unique(ids[ids != masks.VOID]).tolist())
+    palette = custom.palette_of(sample, row, held) if row.folder else ()
+    return Encoded(data, ".png", copied, ids.shape, note, int((ids == masks.VOID).sum()), held, palette)
 
 
 def turn_as_shown(ids: np.ndarray, sample: Sample, shape: tuple[int, ...]) -> np.ndarray:
@@ -219,12 +239,20 @@ def stamp(path: Path, root: Path) -> Entry:
     return {"file": path.relative_to(root).as_posix(), "size": size, "mtime_ns": time}
 
 
+def stamps_of(sample: Sample, root: Path) -> dict[str, Entry]:
+    """The stamps of a sample's photo and label; of one mask a class, of each mask."""
+    label = stamp(sample.label, root)
+    if sample.parts:
+        label["parts"] = [[name, stamp(path, root)] for name, path in sample.parts]
+    return {"image": stamp(sample.photo, root), "label": label}
+
+
 def check(
     sample: Sample, row: Dataset, release: Release, known: Mapping[Sample, Entry]
 ) -> tuple[Entry | None, list[Finding]]:
     """A sample's entry in the manifest, None if it is bad, and its findings; what was checked before is not decoded."""
     paths = {"image": sample.photo, "label": sample.label}
-    stamps = {kind: stamp(path, release.root) for kind, path in paths.items()}
+    stamps = stamps_of(sample, release.root)
     entry = known.get(sample)
     if not entry or any(entry[kind] | stamps[kind] != entry[kind] for kind in paths):
         encoded, errors = encode(sample, row, release.layout)
@@ -234,13 +262,14 @@ def check(
         for kind, file in encoded.items():
             made = {"suffix": file.suffix, "copied": file.copied, "note": file.note, "void": file.void}
             entry[kind] = stamps[kind] | made | {"sha256": hashlib.sha256(file.data).hexdigest()}
+        entry["label"] |= {"held": list(encoded["label"].held), "palette": list(encoded["label"].palette)}
     noted = [kind for kind in paths if entry[kind]["note"]]
     return entry, [Finding(sample.split, paths[kind].name, entry[kind]["note"], "warning") for kind in noted]
 
 
 def encode_file(kind: str, sample: Sample, row: Dataset, layout: Layout, shape: tuple[int, ...] | None) -> Encoded:
     """A sample's "image", or its "label", which has to fit `shape` if that is known; DataError if it is bad."""
-    return encode_photo(sample, layout) if kind == "image" else encode_label(sample, layout, row, shape)
+    return encode_photo(sample, layout, row) if kind == "image" else encode_label(sample, layout, row, shape)
 
 
 def encode(sample: Sample, row: Dataset, layout: Layout) -> tuple[dict[str, Encoded], list[Finding]]:
@@ -268,21 +297,47 @@ def scan(release: Release, dataset: str) -> Scan:
     findings = [*listing.findings, *(finding for _, found in checked for finding in found)]
     entries = {sample: entry for sample, (entry, _) in zip(listing.samples, checked, strict=True) if entry}
     leaks = layouts.find_leaks(list(entries), {sample: entry["image"]["sha256"] for sample, entry in entries.items()})
-    findings += [*leaks.values(), *void_share(row, list(entries.values()))]
+    leaks = find_repainted(entries) | leaks
+    findings += [*leaks.values(), *of_all_labels(row, list(entries.values()))]
     sound = [sample for sample in entries if sample not in leaks]
     if not any(sample.split == "test" for sample in sound):
         findings.append(Finding("test", "test/", "no sound pair: nothing to score in notebook 06", "warning"))
     return Scan(sound, sorted(findings, key=lambda f: (f.severity, f.split, f.file)), total, entries)
 
 
-def void_share(row: Dataset, entries: list[Entry]) -> list[Finding]:
-    """The share of label pixels that are void, where colours decide it: a void that grows makes a score that lies."""
+def of_all_labels(row: Dataset, entries: list[Entry]) -> list[Finding]:
+    """What all labels together show: the share of void, which makes a score that lies; classes that none of them holds.
+
+    The share is told where colours decide it, or where it is more than half; classes, of the reader's own data.
+    """
     pixels = sum(math.prod(entry["shape"]) for entry in entries)
-    if not row.table or not pixels:
-        return []
-    how = f", nearest colour within {row.tolerance}" if row.tolerance else ""
-    share = sum(entry["label"]["void"] for entry in entries) / pixels
-    return [Finding("all", "labels", f"{share:.2%} of their pixels are void{how}", "warning")]
+    share = sum(entry["label"]["void"] for entry in entries) / max(1, pixels)
+    said = []
+    if pixels and ((row.table and not row.folder) or 2 * share > 1):
+        how = f", nearest colour within {row.tolerance}" if row.tolerance else ""
+        said.append(f"{share:.2%} of their pixels are void{how}")
+    held = {number for entry in entries for number in entry["label"]["held"]}
+    lacking = [f"{name} ({number})" for number, name in enumerate(row.classes) if number not in held]
+    if row.folder and pixels and lacking:
+        remedy = "correct classes.txt if its names are shifted against the ids (a heading, a line too many)"
+        if len(held) == 1 and share and not row.levels:
+            remedy = "255 is void; if it is a class, register with levels={0: class, 255: class}"
+        said.append(f"no mask holds {', '.join(lacking)}: {remedy}")
+    return [Finding("all", "labels", reason, "warning") for reason in said]
+
+
+def find_repainted(entries: dict[Sample, Entry]) -> dict[Sample, Finding]:
+    """Samples whose mask's palette gives an id another colour than in most masks: it may mean another class there."""
+    painted = {s: list(zip(e["label"]["held"], e["label"]["palette"], strict=False)) for s, e in entries.items()}
+    counts = Counter(pair for pairs in painted.values() for pair in pairs)
+    usual = {number: color for (number, color), _ in sorted(counts.items(), key=lambda item: item[1])}
+    found = {}
+    for sample, pairs in painted.items():
+        for number, color in (pair for pair in pairs if pair[1] != usual[pair[0]]):
+            fault = f"its palette has {color} for id {number}, most masks {usual[number]}"
+            remedy = "save all with one palette, or in colours with class_dict.csv"
+            found[sample] = Finding(sample.split, sample.label.name, f"{fault}: {remedy}")
+    return found
 
 
 def stop_if_bad(found: Scan, release: Release, dataset: str) -> None:
@@ -305,11 +360,10 @@ def stop_if_bad(found: Scan, release: Release, dataset: str) -> None:
 
 def describe(row: Dataset, release: Release) -> Entry:
     """What decides the result beside the files: files checked in another release or by other rules are not trusted."""
-    colors = [(r.color, r.maps_to) for r in row.table]
     place = str(release.root.resolve())
-    rules = json.dumps([FORMAT, place, release.layout.hint, row.classes, colors, row.levels, row.tolerance])
-    digest = hashlib.sha256(rules.encode()).hexdigest()[:16]
-    return {"dataset": row.name, "source": release.source, "release": env.shown(release.root), "rules": digest}
+    digest = hashlib.sha256(json.dumps([FORMAT, place, release.layout.hint]).encode()).hexdigest()[:16]
+    about = {"dataset": row.name, "source": release.source, "release": env.shown(release.root), "rules": digest}
+    return about | {"meaning": registry.rules(row)}
 
 
 def checked_before(row: Dataset, release: Release) -> dict[Sample, Entry]:
@@ -322,7 +376,8 @@ def checked_before(row: Dataset, release: Release) -> dict[Sample, Entry]:
 
 def sample_of(entry: Entry, root: Path) -> Sample:
     """The sample that an entry of the manifest was made of."""
-    return Sample(entry["from"], entry["id"], root / entry["image"]["file"], root / entry["label"]["file"])
+    parts = tuple((name, root / part["file"]) for name, part in entry["label"].get("parts", ()))
+    return Sample(entry["from"], entry["id"], root / entry["image"]["file"], root / entry["label"]["file"], parts)
 
 
 def choose_val(ids: list[str]) -> set[str]:

@@ -340,7 +340,7 @@ def test_other_rules_write_the_labels_anew(tmp_path, monkeypatch, change):
     monkeypatch.setitem(catalog.CATALOG, "camvid", row)
     monkeypatch.setattr(restructure, "FORMAT", restructure.FORMAT + (change == "FORMAT"))
     decoded, read_photo = [], files.read_photo
-    monkeypatch.setattr(files, "read_photo", lambda path: (decoded.append(path), read_photo(path))[1])
+    monkeypatch.setattr(files, "read_photo", lambda path, *_: (decoded.append(path), read_photo(path))[1])
     result = restructure.restructure("camvid", release)
     assert len(decoded) >= 12  # everything is checked again
     changed = {path.parent.name for path in before if path.stat().st_mtime_ns != before[path]}
