@@ -9,7 +9,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -29,11 +30,20 @@ SMOOTH = "anti-aliased or resized with smoothing"
 Pairs = Sequence[tuple[str, str]]
 Groups = Mapping[str, Sequence[str]]
 Levels = Mapping[int, str]
-T = TypeVar("T")
 Table = tuple[catalog.Row, ...]
 BACKGROUND = "background"
 SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"} | {s: s for s in SPLITS}
 BLURRED = "JPEG has blurred them; export the mask as PNG (to convert the JPEG does not help)"
+
+
+class Given(NamedTuple):
+    """What the reader says beside the folder; register explains each."""
+
+    flip_pairs: Pairs = ()
+    groups: Groups = MappingProxyType({})
+    levels: Levels = MappingProxyType({})
+    threshold: float = 0
+    white: int = 0
 
 
 def register(
@@ -50,75 +60,57 @@ def register(
     flip_pairs: pairs of classes that trade places in a mirrored image. groups: classes merged before counting. levels:
     grey level -> class name (or "" for void) where masks hold levels that are not ids. threshold: of two classes, the
     grey level from which on it is the second. white: the value that means white in photos of more than 8 bits. Prints
-    what the masks mean by this.
+    what the values mean by this.
     """
     if not registry.NAME.fullmatch(name) or name in catalog.CATALOG:
         rule = f"take small letters, digits, - and _, and none of {', '.join(catalog.CATALOG)}"
         raise DataError(f"{name!r} cannot be a dataset's name: {rule}")
-    row = describe(folder, name, flip_pairs, groups, levels, threshold, white)
-    pairs, merged = list(flip_pairs), {key: list(members) for key, members in (groups or {}).items()}
-    keep(row, [pairs, merged, list((levels or {}).items()), threshold, white])
-    return row
+    given = Given(flip_pairs, groups or {}, levels or {}, threshold, white)
+    return keep(describe(folder, name, given), given)
 
 
-def keep(row: catalog.Dataset, given: list) -> None:
-    """Write a row with what the reader gave beside the folder (flip_pairs, groups, levels, ...); prints its meaning."""
-    text = json.dumps(dataclasses.asdict(row) | {"given": given}, indent=1)
+def keep(row: catalog.Dataset, given: Given) -> catalog.Dataset:
+    """Write a row with what was given for it, and print what the values in its files mean; returns the row."""
+    said = dict(zip(given._fields, (*given[:2], list(given.levels.items()), *given[3:]), strict=True))
+    text = json.dumps(dataclasses.asdict(row) | {"given": said}, indent=1)
     files.write_atomic(env.data_dir() / "datasets" / f"{row.name}.json", text.encode())
-    print(meaning(row))
-
-
-def meaning(row: catalog.Dataset) -> str:
-    """What a mask's values mean, in one line."""
-    said = ", ".join(f"{number} {name}" for number, name in enumerate(row.classes))
-    if row.levels:
-        levels = ", ".join(f"{level} is {name or 'void'}" for level, name in row.levels)
-        said += f"; in the masks {levels}"
-    if row.threshold:
-        said += f"; in the masks {row.classes[-1]} is from {row.threshold:g} on"
-    return f"{row.name}: classes {said}" + (f"; in the photos {row.white} is white" if row.white else "")
+    parts = [f"{row.name}: classes " + ", ".join(f"{number} {name}" for number, name in enumerate(row.classes))]
+    parts += [f"in the masks {level} is {name or 'void'}" for level, name in row.levels]
+    parts += [f"in the masks the object is from {row.threshold:g} on"] if row.threshold else []
+    parts += [f"in the photos {row.white} is white"] if row.white else []
+    print("; ".join(parts))
+    return row
 
 
 def refresh(name: str) -> catalog.Dataset:
     """A dataset's row; of the reader's own, as its folder is today: a corrected table counts with the next command."""
     row, path = registry.load_dataset(name), env.data_dir() / "datasets" / f"{name}.json"
-    given = json.loads(path.read_text()).get("given") if row.folder else None
-    if given is None or not Path(row.folder).is_dir():
+    said = json.loads(path.read_text()).get("given") if row.folder else None
+    if not said or not Path(row.folder).is_dir():
         return row
-    flip_pairs, groups, levels, *rest = given
-    now = describe(row.folder, name, flip_pairs, groups, dict(levels), *rest)
-    if now != row:
-        keep(now, given)
-    return now
+    given = Given(**said | {"levels": dict(said["levels"])})
+    now = describe(row.folder, name, given)
+    return row if now == row else keep(now, given)
 
 
-def describe(
-    folder: Path | str,
-    name: str,
-    flip_pairs: Pairs = (),
-    groups: Groups | None = None,
-    levels: Levels | None = None,
-    threshold: float = 0,
-    white: int = 0,
-) -> catalog.Dataset:
+def describe(folder: Path | str, name: str, given: Given) -> catalog.Dataset:
     """The row that register keeps; writes nothing. DataError as register."""
     folder = Path(folder).expanduser().resolve()
     check_layout(folder)
-    table = read_table(folder)
-    groups, levels, white = groups or {}, levels or {}, white or find_white(folder)
+    table, samples, levels, threshold = read_table(folder), list_own(folder).samples, given.levels, given.threshold
     if levels and threshold:
         raise DataError(f"{folder.name}: levels= and threshold= both say what a grey level means: give one of them")
     in_colors = has_colors(folder) and not levels and not threshold  # what the reader says outright, counts
     if not in_colors:
-        table, levels, threshold = settle(folder, table, levels, threshold)
+        table, levels, threshold = settle(folder, samples, table, levels, threshold)
     classes = tuple(dict.fromkeys(row.maps_to for row in table if row.maps_to))
     ids = {c: i for i, c in enumerate(classes)}
-    if len(classes) < 2 or (threshold and len(classes) > 2 and not has_parts(folder)):
+    if len(classes) < 2 or (threshold and len(classes) > 2 and not any(sample.parts for sample in samples)):
         rule = "threshold= is for two" if threshold else "name what is around it too, since it is learned from both"
         raise DataError(f"{folder.name}: {len(classes)} classes besides void ({', '.join(classes)}): {rule}")
     if not levels and not in_colors and len(classes) < len(table):  # a line of classes.txt is void
         levels = {masks.VOID: ""} | {level: row.maps_to for level, row in enumerate(table)}
-    for members in [*flip_pairs, *groups.values(), [c for c in levels.values() if c]]:
+    for members in [*given.flip_pairs, *given.groups.values(), [c for c in levels.values() if c]]:
         if unknown := [c for c in members if c not in ids]:
             raise DataError(f"{unknown[0]!r} is no class of {folder.name}: choose of {', '.join(classes)}")
     first_colors = {row.maps_to: row.color for row in reversed(table)}
@@ -127,8 +119,8 @@ def describe(
         title=name,
         classes=classes,
         colors=tuple(first_colors[c] for c in classes),
-        flip_pairs=tuple((ids[a], ids[b]) for a, b in flip_pairs),
-        groups={key: tuple(ids[c] for c in members) for key, members in groups.items()},
+        flip_pairs=tuple((ids[a], ids[b]) for a, b in given.flip_pairs),
+        groups={key: tuple(ids[c] for c in members) for key, members in given.groups.items()},
         small_classes=tuple(range(1, len(classes))),
         primary_metric="mean_iou",
         about=f"Your own images, from {folder.name}.",
@@ -137,33 +129,37 @@ def describe(
         table=table if in_colors else (),
         levels=tuple(levels.items()),
         threshold=threshold,
-        white=white,
+        white=given.white or find_white(samples),
         folder=str(folder),
     )
 
 
-def find_white(folder: Path) -> int:
-    """The value that means white in a folder's photos of more than 8 bits, by the largest of all; 0: of 8 bits."""
+# What the files themselves settle -------------------------------------------------------------------------------
+
+
+def a_few(samples: list[Sample]) -> list[Sample]:
+    """At most 127, evenly spaced: they tell how all were saved, and each is checked when it is read."""
+    return samples[:: max(1, len(samples) // 64)]
+
+
+def find_white(samples: list[Sample]) -> int:
+    """The value that means white in photos of more than 8 bits, by the largest of all; 0: they have 8."""
     highest = 0
-    for path in a_few([sample.photo for sample in list_own(folder).samples]):
-        with contextlib.suppress(*files.UNREADABLE), Image.open(path) as image:  # the report names it
+    for sample in a_few(samples):
+        with contextlib.suppress(*files.UNREADABLE), Image.open(sample.photo) as image:  # the report names it
             if image.mode.startswith("I"):
                 highest = max(highest, files.white_of(np.asarray(image).max()))
     return highest
 
 
-def a_few(items: list[T]) -> list[T]:
-    """At most 64 or so, evenly spaced: they tell how all were saved, and each is checked when it is read."""
-    return items[:: max(1, len(items) // 64)]
-
-
-def settle(folder: Path, table: Table, levels: Levels, threshold: float) -> tuple[Table, Levels, float]:
+def settle(
+    folder: Path, samples: list[Sample], table: Table, levels: Levels, threshold: float
+) -> tuple[Table, Levels, float]:
     """Table, levels and threshold of masks that hold no colours, with what the masks themselves settle.
 
     A single name, or names that each have masks of their own, get a background before them. Of two classes, fractions
     get a threshold of 0.5, and a single name the level that its masks hold. DataError where masks differ in it.
     """
-    samples = list_own(folder).samples
     drawn, single = {name for sample in samples for name, _ in sample.parts}, len(table) == 1
     if (single and table[0].name.lower() != BACKGROUND) or drawn >= {row.name for row in table}:
         names = [BACKGROUND, *(row.name for row in table)]
@@ -175,20 +171,17 @@ def settle(folder: Path, table: Table, levels: Levels, threshold: float) -> tupl
     for sample in a_few(samples):
         with contextlib.suppress(DataError):  # the report names it
             held[sample.label.name] = set(np.unique(masks.read_values(sample.label)).tolist()) - {0}
-    if any(level % 1 and 0 < level < 1 for levels in held.values() for level in levels):
+    every = {level for found in held.values() for level in found}
+    if any(level % 1 for level in every) and 0 <= min(every) and max(every) <= 1:
         return table, {}, 0.5
     if not single:
         return table, {}, 0
-    kinds = {min(levels): file for file, levels in reversed(held.items()) if levels and levels <= {1, masks.VOID}}
-    if len(kinds) == 2:
-        fault = f"the object is 1 in {kinds[1]} and 255 in {kinds[masks.VOID]}"
-        raise DataError(f"{folder.name}: {fault}: save all masks alike")
-    white = {masks.VOID: ""} if 1 in kinds else {}
-    object_level = int(next(iter(kinds), masks.VOID))
-    every = set().union(*held.values())
-    if len(every) == 1:
-        object_level = int(every.pop())
-    return table, {0: BACKGROUND, object_level: table[1].name} | white, 0
+    if every == {1, masks.VOID}:
+        if white := [file for file, found in held.items() if 1 not in found and found]:
+            other = next(file for file, found in held.items() if 1 in found)
+            raise DataError(f"{folder.name}: the object is 1 in {other} and 255 in {white[0]}: save all masks alike")
+        return table, {0: BACKGROUND, 1: table[1].name, masks.VOID: ""}, 0
+    return table, {0: BACKGROUND, int(max(every)) if len(every) == 1 else masks.VOID: table[1].name}, 0
 
 
 # Classes and colours --------------------------------------------------------------------------------------------
@@ -206,7 +199,7 @@ def read_table(folder: Path) -> tuple[catalog.Row, ...]:
         known = "classes.txt (a class name a line, in the order of the ids) nor class_dict.csv (name,r,g,b)"
         raise DataError(f"{folder.name} has neither {known}: write one of them")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name}: is not UTF-8; save it again as UTF-8 (in Excel: CSV UTF-8)") from error
     if has_colors(folder):
@@ -265,26 +258,17 @@ def spread_colors(count: int) -> list[catalog.Color]:
 
 def split_folders(root: Path) -> list[tuple[str, Path, Path]]:
     """(split, images, masks) as train/images or images/train, however train, val and test are called (SPLIT_NAMES)."""
-    found = [(split, path / "images", path / "masks") for split, path in named_splits(root)]
-    labels = named_splits(root / "masks")
-    found += [(s, path, other) for s, path in named_splits(root / "images") for t, other in labels if s == t]
-    return [place for place in found if place[1].is_dir() and place[2].is_dir()]
-
-
-def named_splits(folder: Path) -> list[tuple[str, Path]]:
-    """Folders in `folder` that are called as a split, with the split that they mean."""
-    inside = [path for path in layouts.files_in(folder) if path.is_dir()] if folder.is_dir() else []
-    return [(SPLIT_NAMES[path.name.lower()], path) for path in inside if path.name.lower() in SPLIT_NAMES]
+    found = []
+    for path in [*sorted(root.glob("*/")), *sorted((root / "images").glob("*/"))]:
+        beside = (path, root / "masks" / path.name) if path.parent != root else (path / "images", path / "masks")
+        if path.name.lower() in SPLIT_NAMES and all(place.is_dir() for place in beside):
+            found.append((SPLIT_NAMES[path.name.lower()], *beside))
+    return found
 
 
 def is_own(root: Path) -> bool:
     """images/ beside masks/, or both in each of train/, val/ and test/."""
     return all((root / kind).is_dir() for kind in ("images", "masks")) or bool(split_folders(root))
-
-
-def has_parts(root: Path) -> bool:
-    """Whether a photo has one mask a class."""
-    return any(sample.parts for sample in list_own(root).samples)
 
 
 def check_layout(root: Path) -> None:
@@ -345,11 +329,8 @@ def draw_splits(names: list[str]) -> dict[str, str]:
     return splits
 
 
-def pictures_in(folder: Path, split: str, listing: Listing, strange: str) -> list[tuple[str, Path]]:
-    """(key, path) of pictures in a folder and below it; the key is the path without suffix, / as _, é as one letter.
-
-    Warns of what is no picture, in the words of `strange`.
-    """
+def pictures_in(folder: Path, split: str, listing: Listing) -> list[tuple[str, Path]]:
+    """(key, path) of pictures in a folder and below it, others are warned of; key: no suffix, / as _, é in one code."""
     found = []
     for path in sorted(folder.rglob("*"), key=lambda p: layouts.natural(p.as_posix())):
         inside = path.relative_to(folder)
@@ -358,7 +339,7 @@ def pictures_in(folder: Path, split: str, listing: Listing, strange: str) -> lis
         if path.suffix.lower() in layouts.PHOTOS:
             found.append((unicodedata.normalize("NFC", "_".join(inside.with_suffix("").parts)), path))
         else:
-            listing.warn(split, path.name, strange)
+            listing.warn(split, path.name, "is no picture and is not read; save photos and masks as PNG")
     return found
 
 
@@ -368,22 +349,20 @@ def pair_own(split: str, images: Path, labels: Path, names: Sequence[str], listi
     An image without a mask is left out by name: it may not be annotated yet.
     """
     photos: dict[str, Path] = {}
-    for key, path in pictures_in(images, split, listing, "not a photo; left where it is"):
+    for key, path in pictures_in(images, split, listing):
         if (first := photos.setdefault(key, path)) is not path:
             listing.warn(split, path.name, f"same name as {first.name}, which is used; rename one of them and its mask")
     drawn, parts = masks_in(labels, list(photos), names, split, listing)
     for key in sorted(photos.keys() & (drawn.keys() | parts.keys()), key=layouts.natural):
-        order = sorted(parts.get(key, {}).items(), key=lambda part: names.index(part[0])) if key not in drawn else []
-        label = drawn[key] if key in drawn else order[0][1]
-        listing.samples.append(Sample(split, key, photos[key], label, tuple(order)))
+        order = [] if key in drawn else sorted(parts[key].items(), key=lambda part: names.index(part[0]))
+        listing.samples.append(Sample(split, key, photos[key], drawn.get(key) or order[0][1], tuple(order)))
     lone = {key.casefold(): path for key, path in photos.items() if key not in drawn and key not in parts}
     for path in lone.values():
         reason = f"no mask of this name, so it is left out; put {path.stem}.png into masks/, or move it to unlabelled/"
         listing.warn(split, path.name, reason)
     for key, path in ((key, path) for key, path in drawn.items() if key not in photos):
-        image = likely_image(key, lone)
         remedy = "add the image, or remove it"
-        if image:
+        if image := likely_image(key, lone):
             remedy = f"if it is the mask of {image.name}, call it {image.stem}.png"
         listing.findings.append(Finding(split, path.name, f"no image of this name; {remedy}"))
 
@@ -405,21 +384,19 @@ def masks_in(
     whole: dict[str, Path] = {}
     parts: dict[str, dict[str, Path]] = {}
     spelled = {key.casefold(): key for key in reversed(keys)} | {key: key for key in keys}
-    strange = "is no picture and is not read; save masks as PNG"
-    found = sorted(pictures_in(folder, split, listing, strange), reverse=True)
+    found = sorted(pictures_in(folder, split, listing), reverse=True)
     for stem, path in sorted(found, key=lambda item: item[1].suffix.lower() in JPEG):  # a JPEG is used if nothing else
         key = image_key(stem, spelled)
         if key not in keys and (part := part_of(stem, names, spelled)):
             key, name = part
-            parts.setdefault(key, {})[name] = path
+            parts.setdefault(key, {}).setdefault(name, path)
             listing.warn(split, path.name, f"read as the mask of {name} alone, with the others of {key}")
         elif first := whole.get(key):
             listing.warn(split, path.name, f"a second mask beside {first.name}, which is used; remove one of them")
         else:
             whole[key] = path
             if path.suffix.lower() in JPEG:
-                reason = "a mask saved as JPEG has colours that nobody chose; export it again as PNG"
-                listing.warn(split, path.name, reason)
+                listing.warn(split, path.name, "JPEG has colours that nobody chose; export the mask again as PNG")
     return whole, parts
 
 
@@ -450,8 +427,7 @@ def read_own(sample: Sample, row: catalog.Dataset) -> np.ndarray:
     if sample.parts:
         return read_parts(sample, row)[0]
     if row.table:
-        picture = files.read_photo(sample.label)
-        check_colors(sample.label)
+        picture = masks.read_colors(sample.label)
         try:
             return layouts.from_colors(picture, row, name)
         except DataError:
@@ -469,15 +445,6 @@ def read_own(sample: Sample, row: catalog.Dataset) -> np.ndarray:
     if strange := strange_levels(present, row):
         raise DataError(f"{name}: {explain_levels(name, strange, present, row, whole=False)}")
     return ids.astype(np.uint8)
-
-
-def check_colors(path: Path) -> None:
-    """DataError for a mask in colours with transparent pixels."""
-    with Image.open(path) as image:
-        try:
-            masks.check_opaque(image)
-        except ValueError as error:
-            raise DataError(f"{path.name}: {error}") from error
 
 
 def is_object(path: Path, row: catalog.Dataset) -> np.ndarray:
@@ -522,7 +489,7 @@ def note(sample: Sample, row: catalog.Dataset) -> str:
     values = masks.read_values(sample.label)
     low, high = sorted(ends) if ends else (values.min(), values.max())
     between = float(((values > low) & (values < high)).mean())
-    rule = f"{row.classes[-1]} is from {row.threshold:g} on" if row.threshold else "the nearer counts"
+    rule = f"the object is from {row.threshold:g} on" if row.threshold else "the nearer counts"
     return f"{between:.1%} of its pixels lie between {low:g} and {high:g}: {rule}" if between else ""
 
 
@@ -538,14 +505,14 @@ def from_levels(ids: np.ndarray, row: catalog.Dataset, name: str) -> np.ndarray:
     """
     to = {int(level): row.id(c) if c else masks.VOID for level, c in row.levels}
     if lacking := sorted(set(np.unique(ids).tolist()) - set(to)):
-        ends = np.array(sorted(to))
-        off = np.abs(ids[..., None] - ends) if len(to) == 2 and masks.VOID not in to.values() else None
-        far = (off.min(-1) > (ends[1] - ends[0]) / 8).mean() if off is not None else 1
-        if off is not None and far <= 0.1 and ends[0] <= ids.min() and ids.max() <= ends[1]:
-            return np.array([to[level] for level in ends.tolist()], np.uint8)[off.argmin(-1)]
-        known = ", ".join(map(str, sorted(to)[:12]))
-        fault = f"grey levels {first_six(lacking)} are not in `levels` ({known})"
-        soft = f"; if its edges are soft, {propose_threshold(max(to))}" if off is not None else ""
+        fault = f"grey levels {first_six(lacking)} are not in `levels` ({', '.join(map(str, sorted(to)[:12]))})"
+        soft = ""
+        if len(to) == 2 and masks.VOID not in to.values():
+            low, high = sorted(to)
+            far = np.minimum(ids - low, high - ids) > (high - low) / 8
+            if low <= ids.min() and ids.max() <= high and far.mean() <= 0.1:
+                return np.where(2 * ids < low + high, to[low], to[high]).astype(np.uint8)
+            soft = f"; if its edges are soft, {propose_threshold(high)}"
         raise DataError(f"{name}: {fault}: register with them, or repaint them{soft}")
     table = np.zeros(max(to) + 1, np.uint8)
     for level, number in to.items():

@@ -195,7 +195,8 @@ def encode_photo(sample: Sample, layout: Layout, row: Dataset) -> Encoded:
             note = "" if sample.photo.suffix.lower() in SUFFIXES[form] else f"a {form} in spite of its name"
             return Encoded(sample.photo.read_bytes(), SUFFIXES[form][0], True, pixels.shape[:2], note)
         scaled = f" ({row.white} is white)" if row.white and mode[0] in "IF" else ""
-        note = f"{form} of mode {mode}: kept as an RGB PNG{scaled}"
+        left = ", its fourth channel (transparency) left out" if mode in ("RGBA", "RGBX") else ""
+        note = f"{form} of mode {mode}: kept as an RGB PNG{scaled}{left}"
     return Encoded(png(pixels), ".png", False, pixels.shape[:2], note)
 
 
@@ -297,7 +298,7 @@ def scan(release: Release, dataset: str) -> Scan:
     findings = [*listing.findings, *(finding for _, found in checked for finding in found)]
     entries = {sample: entry for sample, (entry, _) in zip(listing.samples, checked, strict=True) if entry}
     leaks = layouts.find_leaks(list(entries), {sample: entry["image"]["sha256"] for sample, entry in entries.items()})
-    leaks = find_repainted(entries) | leaks
+    leaks = find_unlike(row, entries) | leaks
     findings += [*leaks.values(), *of_all_labels(row, list(entries.values()))]
     sound = [sample for sample in entries if sample not in leaks]
     if not any(sample.split == "test" for sample in sound):
@@ -308,12 +309,12 @@ def scan(release: Release, dataset: str) -> Scan:
 def of_all_labels(row: Dataset, entries: list[Entry]) -> list[Finding]:
     """What all labels together show: the share of void, which makes a score that lies; classes that none of them holds.
 
-    The share is told where colours decide it, or where it is more than half; classes, of the reader's own data.
+    The share is told where colours decide it, or where it is more than a third; classes, of the reader's own data.
     """
     pixels = sum(math.prod(entry["shape"]) for entry in entries)
     share = sum(entry["label"]["void"] for entry in entries) / max(1, pixels)
     said = []
-    if pixels and ((row.table and not row.folder) or 2 * share > 1):
+    if pixels and ((row.table and not row.folder) or 3 * share > 1):
         how = f", nearest colour within {row.tolerance}" if row.tolerance else ""
         said.append(f"{share:.2%} of their pixels are void{how}")
     held = {number for entry in entries for number in entry["label"]["held"]}
@@ -326,17 +327,25 @@ def of_all_labels(row: Dataset, entries: list[Entry]) -> list[Finding]:
     return [Finding("all", "labels", reason, "warning") for reason in said]
 
 
-def find_repainted(entries: dict[Sample, Entry]) -> dict[Sample, Finding]:
-    """Samples whose mask's palette gives an id another colour than in most masks: it may mean another class there."""
-    painted = {s: list(zip(e["label"]["held"], e["label"]["palette"], strict=False)) for s, e in entries.items()}
+def find_unlike(row: Dataset, entries: dict[Sample, Entry]) -> dict[Sample, Finding]:
+    """Samples whose mask of ids means something else by a value than most, as far as it tells: they are left out.
+
+    Its palette gives an id another colour; or it holds 255 beside one class, and no mask of several classes holds 255.
+    """
+    labels = {sample: entry["label"] for sample, entry in entries.items()}
+    painted = {sample: list(zip(label["held"], label["palette"], strict=False)) for sample, label in labels.items()}
     counts = Counter(pair for pairs in painted.values() for pair in pairs)
     usual = {number: color for (number, color), _ in sorted(counts.items(), key=lambda item: item[1])}
+    several = [label for label in labels.values() if len(label["held"]) > 1]
+    plain = row.folder and several and not (row.table or row.levels or row.threshold)
     found = {}
-    for sample, pairs in painted.items():
-        for number, color in (pair for pair in pairs if pair[1] != usual[pair[0]]):
-            fault = f"its palette has {color} for id {number}, most masks {usual[number]}"
-            remedy = "save all with one palette, or in colours with class_dict.csv"
-            found[sample] = Finding(sample.split, sample.label.name, f"{fault}: {remedy}")
+    for sample, label in labels.items():
+        odd = [(number, color) for number, color in painted[sample] if color != usual[number]]
+        reason = f"its palette has {odd[0][1]} for id {odd[0][0]}: save all masks with one palette" if odd else ""
+        if plain and label["void"] and len(label["held"]) == 1 and not any(other["void"] for other in several):
+            reason = "holds 255 (void) and one class, others several classes and no 255: save all masks alike"
+        if reason:
+            found[sample] = Finding(sample.split, sample.label.name, reason)
     return found
 
 
@@ -353,6 +362,8 @@ def stop_if_bad(found: Scan, release: Release, dataset: str) -> None:
     if not any(sample.split == "train" for sample in found.samples):
         hint = f"there should be {release.layout.hint}; put it there whole, and run again"
         raise DataError(f"{name} holds no sound sample for train: {hint}")
+    if len(found.samples) == 1 and load_dataset(dataset).folder:
+        raise DataError(f"{name} holds one sound sample: give two or more, one for train and one for val")
 
 
 # The manifest: which sample goes where, and the stamps of its files -----------------------------------------------

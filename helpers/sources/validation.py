@@ -37,7 +37,8 @@ def examine(name: str | Path) -> list[Finding]:
     contents = {look.sample: look.entry["image"]["sha256"] for look in looks if look.entry}
     findings += layouts.find_leaks(list(contents), contents).values()
     entries = {look.sample: look.entry for look in looks if look.entry}
-    findings += [*restructure.find_repainted(entries).values(), *restructure.of_all_labels(row, list(entries.values()))]
+    findings += restructure.find_unlike(row, entries).values()
+    findings += restructure.of_all_labels(row, list(entries.values()))
     if not listing.samples:
         findings.append(Finding("all", release.root.name, "no image has a mask; name a mask as its image"))
     faulty = {finding.file for finding in findings if finding.severity == "error"}  # an error says more than a warning
@@ -53,7 +54,7 @@ def unknown_colors(name: str | Path) -> list[UnknownColor]:
 
     def unknown_in(sample: Sample) -> list[UnknownColor]:
         try:
-            return layouts.unknown_colors(files.read_photo(sample.label), row, sample.label.name)[0]
+            return layouts.unknown_colors(masks.read_colors(sample.label), row, sample.label.name)[0]
         except DataError:
             return []
 
@@ -64,7 +65,7 @@ def unknown_colors(name: str | Path) -> list[UnknownColor]:
 def row_of(name: str | Path) -> catalog.Dataset:
     """A registered dataset's row, or that of a folder (a Path, or text with a / in it) which is not registered."""
     if isinstance(name, Path) or "/" in name or os.sep in name:
-        return custom.describe(name, "own")
+        return custom.describe(name, "own", custom.Given())
     return custom.refresh(name)
 
 
@@ -107,7 +108,9 @@ def few_classes(ids: np.ndarray, row: catalog.Dataset) -> str:
     if len(present) == 0:
         return "nothing but void in it, so it teaches nothing; paint it, or take it away"
     if len(present) == 1 and len(row.classes) > 1:
-        return f"only one class in it ({row.classes[present[0]]}); right if the image shows nothing else"
+        few = len(present) < len(np.unique(ids)) and not (row.table or row.levels)
+        void = ", and 255 is void: register with levels= if it is a class" if few else ""
+        return f"only one class in it ({row.classes[present[0]]}){void}; right if the image shows nothing else"
     return ""
 
 

@@ -144,7 +144,8 @@ def colored(root, count=4, table=TABLE):
 def test_void_among_the_classes_is_no_class(tmp_path):
     root = folder(tmp_path / "d", 4, (0, 1, 2, 255), "Void\nhouse\ntree\n")
     row = custom.register(root, "mine")
-    assert row.classes == ("house", "tree") and validation.examine("mine") == []
+    assert row.classes == ("house", "tree")
+    assert [f.reason for f in validation.examine("mine")] == ["46.67% of their pixels are void"]
     assert custom.read_own(custom.list_own(root).samples[0], row)[0, [0, 8, 16, 24]].tolist() == [255, 0, 1, 255]
     row = custom.register(colored(tmp_path / "c", table=TABLE.replace("Tree", "Unlabelled")), "mine")
     assert row.classes == ("sky", "Building")
@@ -237,7 +238,7 @@ def test_fractions_of_two_classes_count_from_a_half_on(tmp_path, classes):
     for path in (root / "masks").iterdir():
         save(path.with_suffix(".tif"), np.array([0, 0.4, 0.5, 1], np.float32)[mask((0, 1, 2, 3))])
         path.unlink()
-    assert reread(root) == [0, 0, 1, 1] and "lie between 0 and 1: cell is from 0.5 on" in reasons()["000.tif"]
+    assert reread(root) == [0, 0, 1, 1] and "lie between 0 and 1: the object is from 0.5 on" in reasons()["000.tif"]
     (root / "classes.txt").write_text("a\nb\nc")
     custom.register(root, "mine")
     assert "holds fractions (0 to 1), not class ids" in reasons()["000.tif"]
@@ -253,7 +254,7 @@ def test_soft_edges_get_a_threshold_proposed_and_taken(tmp_path, classes):
     custom.register(root, "mine")
     assert "register with threshold=128 if the object is from there on" in reasons()["000.png"]
     assert reread(root, threshold=128) == [0, 0, 0, 1]
-    assert "of its pixels lie between 0 and 255: cat is from 128 on" in reasons()["000.png"]
+    assert "of its pixels lie between 0 and 255: the object is from 128 on" in reasons()["000.png"]
     with pytest.raises(DataError, match="give one of them"):
         custom.register(root, "mine", threshold=128, levels={0: "bg", 255: "cat"})
 
@@ -291,9 +292,18 @@ def test_a_palette_of_its_own_makes_a_mask_bad(tmp_path):
         picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] if number != 3 else [0, 0, 0, 0, 255, 0, 255, 0, 0])
         picture.save(root / "masks" / f"{number:03}.png")
     custom.register(root, "mine")
-    assert "its palette has #ff0000 for id 2, most masks #00ff00: save all with one" in reasons()["003.png"]
+    assert "its palette has #00ff00 for id 1: save all masks with one palette" in reasons()["003.png"]
     with pytest.raises(DataError, match="1 of 6 samples are bad"):
         prepare()
+
+
+def test_white_objects_among_masks_of_ids_are_no_void(tmp_path):
+    root = folder(tmp_path / "d", 6)
+    save(root / "masks" / "003.png", mask((0, 255)))
+    custom.register(root, "mine")
+    assert reasons()["003.png"].startswith("holds 255 (void) and one class, others several classes and no 255")
+    save(root / "masks" / "002.png", mask((0, 1, 255)))  # 255 is void elsewhere, too
+    assert "only one class in it (sky), and 255 is void" in reasons()["003.png"]
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])
@@ -376,6 +386,12 @@ def test_photos_without_a_mask_are_left_out_by_name(tmp_path):
     result = prepare()
     assert sum(result.counts.values()) == 12
     assert {f.file for f in result.findings} == {f"todo{number}.jpg" for number in range(4)}
+
+
+def test_one_image_alone_is_refused(tmp_path):
+    custom.register(folder(tmp_path / "d", 1), "mine")
+    with pytest.raises(DataError, match="d holds one sound sample: give two or more"):
+        prepare()
 
 
 def test_two_images_are_for_train_and_val_and_the_message_says_so(tmp_path, capsys):
