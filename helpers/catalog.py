@@ -44,6 +44,11 @@ class Dataset:
         """Rows of the score table: name -> ids, classes first, then groups."""
         return {name: (i,) for i, name in enumerate(self.classes)} | self.groups
 
+    @property
+    def holds_ids(self) -> bool:
+        """Whether the values in label files are the ids, as far as the row says."""
+        return not (self.table or self.levels or self.threshold)
+
     def column(self, score: str) -> str:
         """A score's column in the history: f1_<name> of a class or group, else its own name."""
         return f"f1_{score}" if score in self.rows else score
@@ -198,6 +203,9 @@ CITYSCAPES_VOID = {
     "rail track": (230, 150, 140), "guard rail": (180, 165, 180), "bridge": (150, 100, 100), "tunnel": (150, 120, 90),
     "caravan": (0, 0, 90), "trailer": (0, 0, 110),
 }  # fmt: skip
+
+# The id of each class, in this order, in the release's own *_labelIds.png; all other ids are void.
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 CITYSCAPES = Dataset(
     name="cityscapes",

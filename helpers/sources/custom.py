@@ -32,6 +32,7 @@ Groups = Mapping[str, Sequence[str]]
 Levels = Mapping[int, str]
 Table = tuple[catalog.Row, ...]
 BACKGROUND = "background"
+KINDS = (("images", "masks"), ("JPEGImages", "SegmentationClass"))  # ours, and Pascal VOC's as CVAT writes it
 SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"} | {s: s for s in SPLITS}
 BLURRED = "JPEG has blurred them; export the mask as PNG (to convert the JPEG does not help)"
 
@@ -41,7 +42,7 @@ class Given(NamedTuple):
 
     flip_pairs: Pairs = ()
     groups: Groups = MappingProxyType({})
-    levels: Levels = MappingProxyType({})
+    levels: Sequence[tuple[int, str]] = ()  # pairs: JSON has no whole numbers as keys
     threshold: float = 0
     white: int = 0
 
@@ -65,14 +66,13 @@ def register(
     if not registry.NAME.fullmatch(name) or name in catalog.CATALOG:
         rule = f"take small letters, digits, - and _, and none of {', '.join(catalog.CATALOG)}"
         raise DataError(f"{name!r} cannot be a dataset's name: {rule}")
-    given = Given(flip_pairs, groups or {}, levels or {}, threshold, white)
+    given = Given(flip_pairs, groups or {}, tuple((levels or {}).items()), threshold, white)
     return keep(describe(folder, name, given), given)
 
 
 def keep(row: catalog.Dataset, given: Given) -> catalog.Dataset:
     """Write a row with what was given for it, and print what the values in its files mean; returns the row."""
-    said = dict(zip(given._fields, (*given[:2], list(given.levels.items()), *given[3:]), strict=True))
-    text = json.dumps(dataclasses.asdict(row) | {"given": said}, indent=1)
+    text = json.dumps(dataclasses.asdict(row) | {"given": given._asdict()}, indent=1)
     files.write_atomic(env.data_dir() / "datasets" / f"{row.name}.json", text.encode())
     parts = [f"{row.name}: classes " + ", ".join(f"{number} {name}" for number, name in enumerate(row.classes))]
     parts += [f"in the masks {level} is {name or 'void'}" for level, name in row.levels]
@@ -88,7 +88,7 @@ def refresh(name: str) -> catalog.Dataset:
     said = json.loads(path.read_text()).get("given") if row.folder else None
     if not said or not Path(row.folder).is_dir():
         return row
-    given = Given(**said | {"levels": dict(said["levels"])})
+    given = Given(**said)
     now = describe(row.folder, name, given)
     return row if now == row else keep(now, given)
 
@@ -97,15 +97,18 @@ def describe(folder: Path | str, name: str, given: Given) -> catalog.Dataset:
     """The row that register keeps; writes nothing. DataError as register."""
     folder = Path(folder).expanduser().resolve()
     check_layout(folder)
-    table, samples, levels, threshold = read_table(folder), list_own(folder).samples, given.levels, given.threshold
+    table, samples = read_table(folder), list_own(folder).samples
+    levels, threshold = dict(given.levels), given.threshold
+    drawn = {name for sample in samples for name, _ in sample.parts}
+    few = samples[:: max(1, len(samples) // 64)]  # tell how all were saved; each is checked when it is read
     if levels and threshold:
         raise DataError(f"{folder.name}: levels= and threshold= both say what a grey level means: give one of them")
     in_colors = has_colors(folder) and not levels and not threshold  # what the reader says outright, counts
     if not in_colors:
-        table, levels, threshold = settle(folder, samples, table, levels, threshold)
+        table, levels, threshold = settle(folder, few, drawn, table, given)
     classes = tuple(dict.fromkeys(row.maps_to for row in table if row.maps_to))
     ids = {c: i for i, c in enumerate(classes)}
-    if len(classes) < 2 or (threshold and len(classes) > 2 and not any(sample.parts for sample in samples)):
+    if len(classes) < 2 or (threshold and len(classes) > 2 and not drawn):
         rule = "threshold= is for two" if threshold else "name what is around it too, since it is learned from both"
         raise DataError(f"{folder.name}: {len(classes)} classes besides void ({', '.join(classes)}): {rule}")
     if not levels and not in_colors and len(classes) < len(table):  # a line of classes.txt is void
@@ -129,7 +132,7 @@ def describe(folder: Path | str, name: str, given: Given) -> catalog.Dataset:
         table=table if in_colors else (),
         levels=tuple(levels.items()),
         threshold=threshold,
-        white=given.white or find_white(samples),
+        white=given.white or find_white(few),
         folder=str(folder),
     )
 
@@ -137,45 +140,33 @@ def describe(folder: Path | str, name: str, given: Given) -> catalog.Dataset:
 # What the files themselves settle -------------------------------------------------------------------------------
 
 
-def a_few(samples: list[Sample]) -> list[Sample]:
-    """At most 127, evenly spaced: they tell how all were saved, and each is checked when it is read."""
-    return samples[:: max(1, len(samples) // 64)]
-
-
 def find_white(samples: list[Sample]) -> int:
     """The value that means white in photos of more than 8 bits, by the largest of all; 0: they have 8."""
     highest = 0
-    for sample in a_few(samples):
+    for sample in samples:
         with contextlib.suppress(*files.UNREADABLE), Image.open(sample.photo) as image:  # the report names it
             if image.mode.startswith("I"):
                 highest = max(highest, files.white_of(np.asarray(image).max()))
     return highest
 
 
-def settle(
-    folder: Path, samples: list[Sample], table: Table, levels: Levels, threshold: float
-) -> tuple[Table, Levels, float]:
-    """Table, levels and threshold of masks that hold no colours, with what the masks themselves settle.
-
-    A single name, or names that each have masks of their own, get a background before them. Of two classes, fractions
-    get a threshold of 0.5, and a single name the level that its masks hold. DataError where masks differ in it.
-    """
-    drawn, single = {name for sample in samples for name, _ in sample.parts}, len(table) == 1
+def settle(folder: Path, few: list[Sample], drawn: set[str], table: Table, given: Given) -> tuple[Table, dict, float]:
+    """Table, levels and threshold of masks without colours, as the masks tell; DataError where they differ."""
+    single = len(table) == 1
     if (single and table[0].name.lower() != BACKGROUND) or drawn >= {row.name for row in table}:
         names = [BACKGROUND, *(row.name for row in table)]
         colors = [row.color for row in table] if has_colors(folder) else spread_colors(len(names))[1:]
         table = tuple(catalog.Row(*row) for row in zip(names, [spread_colors(1)[0], *colors], names, strict=True))
-    if drawn or levels or threshold or len(table) != 2:
-        return table, levels, threshold
+    if drawn or given.levels or given.threshold or len(table) != 2:
+        return table, dict(given.levels), given.threshold
     held: dict[str, set[float]] = {}
-    for sample in a_few(samples):
+    for sample in few:
         with contextlib.suppress(DataError):  # the report names it
             held[sample.label.name] = set(np.unique(masks.read_values(sample.label)).tolist()) - {0}
     every = {level for found in held.values() for level in found}
-    if any(level % 1 for level in every) and 0 <= min(every) and max(every) <= 1:
-        return table, {}, 0.5
-    if not single:
-        return table, {}, 0
+    fractions = any(level % 1 for level in every) and 0 <= min(every) and max(every) <= 1
+    if fractions or not single:
+        return table, {}, 0.5 if fractions else 0
     if every == {1, masks.VOID}:
         if white := [file for file, found in held.items() if 1 not in found and found]:
             other = next(file for file, found in held.items() if 1 in found)
@@ -187,14 +178,20 @@ def settle(
 # Classes and colours --------------------------------------------------------------------------------------------
 
 
+def table_file(folder: Path) -> Path:
+    """class_dict.csv or VOC's labelmap.txt if it is there, else classes.txt."""
+    names = ("class_dict.csv", "labelmap.txt", "classes.txt")
+    return next((folder / name for name in names if (folder / name).is_file()), folder / names[-1])
+
+
 def has_colors(folder: Path) -> bool:
-    """Whether masks are in colours: class_dict.csv says so."""
-    return (folder / "class_dict.csv").is_file()
+    """Whether masks are in colours: the table has them."""
+    return table_file(folder).name != "classes.txt"
 
 
 def read_table(folder: Path) -> tuple[catalog.Row, ...]:
-    """class_dict.csv (name,r,g,b) or classes.txt (a name a line, in the order of the ids); NOTHING's names are void."""
-    path = folder / ("class_dict.csv" if has_colors(folder) else "classes.txt")
+    """A folder's table: name,r,g,b or name:r,g,b:..., or a name a line in the order of ids; NOTHING is void."""
+    path = table_file(folder)
     if not path.is_file():
         known = "classes.txt (a class name a line, in the order of the ids) nor class_dict.csv (name,r,g,b)"
         raise DataError(f"{folder.name} has neither {known}: write one of them")
@@ -202,6 +199,9 @@ def read_table(folder: Path) -> tuple[catalog.Row, ...]:
         text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name}: is not UTF-8; save it again as UTF-8 (in Excel: CSV UTF-8)") from error
+    if path.name == "labelmap.txt":
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        text = "\n".join(",".join(line.split(":")[:2]) for line in lines)
     if has_colors(folder):
         named = read_class_dict(path.name, text)
     else:
@@ -267,8 +267,8 @@ def split_folders(root: Path) -> list[tuple[str, Path, Path]]:
 
 
 def is_own(root: Path) -> bool:
-    """images/ beside masks/, or both in each of train/, val/ and test/."""
-    return all((root / kind).is_dir() for kind in ("images", "masks")) or bool(split_folders(root))
+    """images/ beside masks/, or both in each of train/, val/ and test/; or JPEGImages/ beside SegmentationClass/."""
+    return any(all((root / kind).is_dir() for kind in kinds) for kinds in KINDS) or bool(split_folders(root))
 
 
 def check_layout(root: Path) -> None:
@@ -282,22 +282,24 @@ def check_layout(root: Path) -> None:
 
 
 def list_own(root: Path) -> Listing:
-    """As the folders say (train/images or images/train), else 8 in 10 train, 1 val, 1 test by a hash of the name.
-
-    Sub-folders of images/ are mirrored in masks/, and become a part of the names.
-    """
+    """As the folders or VOC's lists say, else as draw_splits; sub-folders of images/ are mirrored in masks/."""
     check_layout(root)
     listing, names, splits = Listing(), [], split_folders(root)
     with contextlib.suppress(DataError):  # of a table that is missing or wrong, which read_table says
         names = [row.name for row in read_table(root) if row.maps_to]
-    for split, images, labels in splits or [("all", root / "images", root / "masks")]:
+    lists = {name: s for s in SPLITS for name in layouts.read_list(root / "ImageSets" / "Segmentation" / f"{s}.txt")}
+    kinds = next((kinds for kinds in KINDS if (root / kinds[0]).is_dir()), KINDS[0])
+    for split, images, labels in splits or [("all", root / kinds[0], root / kinds[1])]:
         pair_own(split, images, labels, names, listing)
     samples = listing.samples
     if not splits:
         drawn = draw_splits([sample.id for sample in samples])
+        if unlisted := drawn.keys() - lists.keys() if lists else ():
+            listing.warn("all", "ImageSets/", f"names no split of {min(unlisted)}, so all are drawn")
+        drawn = drawn if unlisted else drawn | lists
         samples = [dataclasses.replace(sample, split=drawn[sample.id]) for sample in samples]
-    else:
-        warn_of_unread(root, splits, listing)
+    warn_of_unread(root, splits, listing)
+    if splits or lists:
         counts = Counter(sample.split for sample in samples)
         if not counts["test"] and counts["train"] > 1:  # val is scored; restructure takes another from train
             samples = [dataclasses.replace(s, split="test") if s.split == "val" else s for s in samples]
@@ -309,7 +311,7 @@ def list_own(root: Path) -> Listing:
 def warn_of_unread(root: Path, splits: list[tuple[str, Path, Path]], listing: Listing) -> None:
     """Warn of folders beside the splits that hold images and are none of them, and of images beside their folders."""
     read = {path for _, *paths in splits for path in paths}
-    beside = [path for path in (root / "images").glob("*") if path not in read and not is_noise(path.name)]
+    beside = [path for path in (root / "images").glob("*") if read and path not in read and not is_noise(path.name)]
     beside += [path.parent for path in root.glob("*/images") if path not in read]
     for path in beside[:9]:
         listing.warn("all", path.name, "is in no train, val or test, and is not read; move it into one of them")
@@ -329,29 +331,9 @@ def draw_splits(names: list[str]) -> dict[str, str]:
     return splits
 
 
-def pictures_in(folder: Path, split: str, listing: Listing) -> list[tuple[str, Path]]:
-    """(key, path) of pictures in a folder and below it, others are warned of; key: no suffix, / as _, é in one code."""
-    found = []
-    for path in sorted(folder.rglob("*"), key=lambda p: layouts.natural(p.as_posix())):
-        inside = path.relative_to(folder)
-        if path.is_dir() or any(map(is_noise, inside.parts)):
-            continue
-        if path.suffix.lower() in layouts.PHOTOS:
-            found.append((unicodedata.normalize("NFC", "_".join(inside.with_suffix("").parts)), path))
-        else:
-            listing.warn(split, path.name, "is no picture and is not read; save photos and masks as PNG")
-    return found
-
-
 def pair_own(split: str, images: Path, labels: Path, names: Sequence[str], listing: Listing) -> None:
-    """Images with the mask of the same name, or one mask a class; a mask without an image is an error with a remedy.
-
-    An image without a mask is left out by name: it may not be annotated yet.
-    """
-    photos: dict[str, Path] = {}
-    for key, path in pictures_in(images, split, listing):
-        if (first := photos.setdefault(key, path)) is not path:
-            listing.warn(split, path.name, f"same name as {first.name}, which is used; rename one of them and its mask")
+    """Images with the mask of the same name, or one mask a class; an image without is left out by name."""
+    photos = layouts.photos_in(images, split, listing, deep=True)
     drawn, parts = masks_in(labels, list(photos), names, split, listing)
     for key in sorted(photos.keys() & (drawn.keys() | parts.keys()), key=layouts.natural):
         order = [] if key in drawn else sorted(parts[key].items(), key=lambda part: names.index(part[0]))
@@ -377,14 +359,11 @@ def likely_image(stem: str, lone: dict[str, Path]) -> Path | None:
 def masks_in(
     folder: Path, keys: Sequence[str], names: Sequence[str], split: str, listing: Listing
 ) -> tuple[dict[str, Path], dict[str, dict[str, Path]]]:
-    """Masks by their image's key, one of `keys`: whole ones, and (class -> mask) where there is one a class.
-
-    Warns of JPEGs, second masks and what is no picture.
-    """
+    """Masks by their image's key, one of `keys`: whole ones, and class -> mask where there is one a class."""
     whole: dict[str, Path] = {}
     parts: dict[str, dict[str, Path]] = {}
     spelled = {key.casefold(): key for key in reversed(keys)} | {key: key for key in keys}
-    found = sorted(pictures_in(folder, split, listing), reverse=True)
+    found = sorted(layouts.pictures_in(folder, split, listing, deep=True), reverse=True)
     for stem, path in sorted(found, key=lambda item: item[1].suffix.lower() in JPEG):  # a JPEG is used if nothing else
         key = image_key(stem, spelled)
         if key not in keys and (part := part_of(stem, names, spelled)):
@@ -471,7 +450,7 @@ def read_parts(sample: Sample, row: catalog.Dataset) -> tuple[np.ndarray, int]:
 
 def palette_of(sample: Sample, row: catalog.Dataset, held: Sequence[int]) -> tuple[str, ...]:
     """A mask's own colour of each id that it holds, as #rrggbb; () where it has no palette or indices are no ids."""
-    if row.table or row.levels or row.threshold or sample.parts:
+    if not row.holds_ids or sample.parts:
         return ()
     with Image.open(sample.label) as image:
         colors = image.getpalette("RGB") if image.mode == "P" else None
@@ -499,24 +478,21 @@ def propose_threshold(highest: float) -> str:
 
 
 def from_levels(ids: np.ndarray, row: catalog.Dataset, name: str) -> np.ndarray:
-    """Grey levels -> ids by the dataset's mapping; DataError lists levels that it lacks.
-
-    Of two levels for two classes, the nearer counts on soft edges: where no more than a tenth lies far from both.
-    """
+    """Grey levels -> ids by the dataset's mapping, of two levels the nearer; DataError lists what it lacks."""
     to = {int(level): row.id(c) if c else masks.VOID for level, c in row.levels}
     if lacking := sorted(set(np.unique(ids).tolist()) - set(to)):
         fault = f"grey levels {first_six(lacking)} are not in `levels` ({', '.join(map(str, sorted(to)[:12]))})"
         soft = ""
         if len(to) == 2 and masks.VOID not in to.values():
             low, high = sorted(to)
+            # soft edges: few pixels lie far from both
             far = np.minimum(ids - low, high - ids) > (high - low) / 8
             if low <= ids.min() and ids.max() <= high and far.mean() <= 0.1:
                 return np.where(2 * ids < low + high, to[low], to[high]).astype(np.uint8)
             soft = f"; if its edges are soft, {propose_threshold(high)}"
         raise DataError(f"{name}: {fault}: register with them, or repaint them{soft}")
     table = np.zeros(max(to) + 1, np.uint8)
-    for level, number in to.items():
-        table[level] = number
+    table[list(to)] = list(to.values())
     return table[ids]
 
 

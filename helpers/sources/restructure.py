@@ -132,12 +132,9 @@ def open_release(dataset: str, path: Path, where: str) -> Release:
 def strange_folders() -> str:
     """Folders in data/ that hold pictures and are a release of no dataset, as text; "" if there is none."""
     known = tuple(layout for choices in layouts.LAYOUTS.values() for layout in choices)
-    strange = []
-    for folder in sorted(env.data_dir().glob("*/")):
-        pictures = (path for path in folder.rglob("*") if path.suffix.lower() in layouts.PHOTOS)
-        if folder.name not in OURS and next(pictures, None) and not layouts.find(known, folder):
-            strange.append(env.shown(folder))
-    return ", ".join(strange)
+    others = [path for path in sorted(env.data_dir().glob("*/")) if path.name not in OURS]
+    others = [path for path in others if any(p.suffix.lower() in layouts.PHOTOS for p in path.rglob("*"))]
+    return ", ".join(env.shown(path) for path in others if not layouts.find(known, path))
 
 
 def synthetic_sample(dataset: str, train: int, test: int) -> Release:
@@ -240,20 +237,14 @@ def stamp(path: Path, root: Path) -> Entry:
     return {"file": path.relative_to(root).as_posix(), "size": size, "mtime_ns": time}
 
 
-def stamps_of(sample: Sample, root: Path) -> dict[str, Entry]:
-    """The stamps of a sample's photo and label; of one mask a class, of each mask."""
-    label = stamp(sample.label, root)
-    if sample.parts:
-        label["parts"] = [[name, stamp(path, root)] for name, path in sample.parts]
-    return {"image": stamp(sample.photo, root), "label": label}
-
-
 def check(
     sample: Sample, row: Dataset, release: Release, known: Mapping[Sample, Entry]
 ) -> tuple[Entry | None, list[Finding]]:
     """A sample's entry in the manifest, None if it is bad, and its findings; what was checked before is not decoded."""
     paths = {"image": sample.photo, "label": sample.label}
-    stamps = stamps_of(sample, release.root)
+    stamps = {kind: stamp(path, release.root) for kind, path in paths.items()}
+    if sample.parts:
+        stamps["label"]["parts"] = [[name, stamp(path, release.root)] for name, path in sample.parts]
     entry = known.get(sample)
     if not entry or any(entry[kind] | stamps[kind] != entry[kind] for kind in paths):
         encoded, errors = encode(sample, row, release.layout)
@@ -262,8 +253,8 @@ def check(
         entry = {"id": sample.id, "from": sample.split, "shape": list(encoded["image"].shape)}
         for kind, file in encoded.items():
             made = {"suffix": file.suffix, "copied": file.copied, "note": file.note, "void": file.void}
+            made |= {"held": list(file.held), "palette": list(file.palette)}
             entry[kind] = stamps[kind] | made | {"sha256": hashlib.sha256(file.data).hexdigest()}
-        entry["label"] |= {"held": list(encoded["label"].held), "palette": list(encoded["label"].palette)}
     noted = [kind for kind in paths if entry[kind]["note"]]
     return entry, [Finding(sample.split, paths[kind].name, entry[kind]["note"], "warning") for kind in noted]
 
@@ -307,10 +298,7 @@ def scan(release: Release, dataset: str) -> Scan:
 
 
 def of_all_labels(row: Dataset, entries: list[Entry]) -> list[Finding]:
-    """What all labels together show: the share of void, which makes a score that lies; classes that none of them holds.
-
-    The share is told where colours decide it, or where it is more than a third; classes, of the reader's own data.
-    """
+    """What all labels together show: much void, which makes a score that lies; classes that none holds."""
     pixels = sum(math.prod(entry["shape"]) for entry in entries)
     share = sum(entry["label"]["void"] for entry in entries) / max(1, pixels)
     said = []
@@ -328,21 +316,18 @@ def of_all_labels(row: Dataset, entries: list[Entry]) -> list[Finding]:
 
 
 def find_unlike(row: Dataset, entries: dict[Sample, Entry]) -> dict[Sample, Finding]:
-    """Samples whose mask of ids means something else by a value than most, as far as it tells: they are left out.
-
-    Its palette gives an id another colour; or it holds 255 beside one class, and no mask of several classes holds 255.
-    """
+    """Samples whose mask of ids means something else by a value than most, as far as that can be told."""
     labels = {sample: entry["label"] for sample, entry in entries.items()}
     painted = {sample: list(zip(label["held"], label["palette"], strict=False)) for sample, label in labels.items()}
     counts = Counter(pair for pairs in painted.values() for pair in pairs)
     usual = {number: color for (number, color), _ in sorted(counts.items(), key=lambda item: item[1])}
     several = [label for label in labels.values() if len(label["held"]) > 1]
-    plain = row.folder and several and not (row.table or row.levels or row.threshold)
+    no_void = row.holds_ids and several and not any(label["void"] for label in several)
     found = {}
     for sample, label in labels.items():
         odd = [(number, color) for number, color in painted[sample] if color != usual[number]]
         reason = f"its palette has {odd[0][1]} for id {odd[0][0]}: save all masks with one palette" if odd else ""
-        if plain and label["void"] and len(label["held"]) == 1 and not any(other["void"] for other in several):
+        if row.folder and no_void and label["void"] and len(label["held"]) == 1:
             reason = "holds 255 (void) and one class, others several classes and no 255: save all masks alike"
         if reason:
             found[sample] = Finding(sample.split, sample.label.name, reason)

@@ -108,7 +108,7 @@ def few_classes(ids: np.ndarray, row: catalog.Dataset) -> str:
     if len(present) == 0:
         return "nothing but void in it, so it teaches nothing; paint it, or take it away"
     if len(present) == 1 and len(row.classes) > 1:
-        few = len(present) < len(np.unique(ids)) and not (row.table or row.levels)
+        few = len(present) < len(np.unique(ids)) and row.holds_ids
         void = ", and 255 is void: register with levels= if it is a class" if few else ""
         return f"only one class in it ({row.classes[present[0]]}){void}; right if the image shows nothing else"
     return ""
@@ -119,7 +119,7 @@ def few_classes(ids: np.ndarray, row: catalog.Dataset) -> str:
 
 def levels_of(sample: Sample, row: catalog.Dataset) -> tuple[int, ...]:
     """Grey levels of a mask, where they should be ids; () if it is not grey."""
-    if row.table or row.levels or row.threshold or sample.parts:
+    if not row.holds_ids or sample.parts:
         return ()
     try:
         return tuple(np.unique(masks.read_ids(sample.label)).tolist())

@@ -446,7 +446,31 @@ def test_a_corrected_table_counts_with_the_next_command(tmp_path):
 
 
 def test_a_folder_of_pictures_that_fits_no_layout_is_named(tmp_path):
-    save(env.data_dir() / "street" / "leftImg8bit" / "train" / "a.png", photo())
+    save(env.data_dir() / "street" / "photos" / "a.png", photo())
     assert "data/street holds pictures, but there should be train/N.jpg" in (
         restructure.find_release("cityscapes", (2, 1)).where
     )
+
+
+# Other tools' folders ---------------------------------------------------------------------------------------------
+
+
+def test_voc_as_cvat_writes_it(tmp_path):
+    root, colors = tmp_path / "d", np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)
+    for number in range(6):
+        save(root / "JPEGImages" / f"{number}.jpg", photo())
+        if number < 5:  # most photos of VOC have no mask
+            save(root / "SegmentationClass" / f"{number}.png", colors[mask()])
+    (root / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0::\ndog:0,128,0::\n"
+    )
+    row = custom.register(root, "mine")
+    assert (row.classes, row.colors[1]) == (("background", "cat", "dog"), (128, 0, 0))
+    assert reread(root, row) == [0, 1, 2, 0]
+    assert list(reasons()) == ["5.jpg"]
+    for split, names in (("train", "0\n1\n2\n"), ("val", "3\n4\n")):
+        path = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(names)
+    assert [s.split for s in custom.list_own(root).samples] == ["train"] * 3 + ["test"] * 2  # val is scored
+    assert prepare().counts == {"train": 2, "val": 1, "test": 2}

@@ -77,7 +77,7 @@ def test_the_report_names_what_people_get_wrong(tmp_path):
     assert found["003.jpg"].severity == "warning"
     assert "only one class in it (house)" in found["004.png"].reason and found["004.png"].severity == "warning"
     assert "turned as the photo's EXIF says" in found["005.png"].reason and found["005.png"].severity == "warning"
-    assert "is no picture" in found["notes.txt"].reason
+    assert "not a picture" in found["notes.txt"].reason
     assert set(found) == {"001.jpg", "002.png", "003.jpg", "004.png", "005.png", "notes.txt"}
 
 
@@ -179,7 +179,7 @@ def test_names_that_do_not_fit_are_helped_on(tmp_path):
     save(root / "images" / "005.png", photo())
     found = reasons(root)
     assert "if it is the mask of 000.jpg, call it 000.png" in found["000_gt.png"]
-    assert "is no picture" in found["003.npy"] and "same name as 005.jpg" in found["005.png"]
+    assert "not a picture" in found["003.npy"] and "same name as 005.jpg" in found["005.png"]
     assert set(found) == {"000_gt.png", "000.jpg", "003.npy", "003.jpg", "005.png"}
     for path in (root / "masks").iterdir():
         path.unlink()
