@@ -75,7 +75,8 @@ def keep(row: catalog.Dataset, given: Given) -> catalog.Dataset:
     text = json.dumps(dataclasses.asdict(row) | {"given": given._asdict()}, indent=1)
     files.write_atomic(env.data_dir() / "datasets" / f"{row.name}.json", text.encode())
     parts = [f"{row.name}: classes " + ", ".join(f"{number} {name}" for number, name in enumerate(row.classes))]
-    parts += [f"in the masks {level} is {name or 'void'}" for level, name in row.levels]
+    levels = ", ".join(f"{level} is {name or 'void'}" for level, name in row.levels)
+    parts += [f"in the masks {levels}"] if levels else []
     parts += [f"in the masks the object is from {row.threshold:g} on"] if row.threshold else []
     parts += [f"in the photos {row.white} is white"] if row.white else []
     print("; ".join(parts))
@@ -346,7 +347,9 @@ def pair_own(split: str, images: Path, labels: Path, names: Sequence[str], listi
         remedy = "add the image, or remove it"
         if image := likely_image(key, lone):
             remedy = f"if it is the mask of {image.name}, call it {image.stem}.png"
-        listing.findings.append(Finding(split, path.name, f"no image of this name; {remedy}"))
+        # a sub-folder that is not mirrored may hold no masks at all, but pictures of them
+        severity: layouts.Severity = "error" if path.parent == labels else "warning"
+        listing.findings.append(Finding(split, path.name, f"no image of this name; {remedy}", severity))
 
 
 def likely_image(stem: str, lone: dict[str, Path]) -> Path | None:

@@ -325,8 +325,9 @@ def find_unlike(row: Dataset, entries: dict[Sample, Entry]) -> dict[Sample, Find
     no_void = row.holds_ids and several and not any(label["void"] for label in several)
     found = {}
     for sample, label in labels.items():
-        odd = [(number, color) for number, color in painted[sample] if color != usual[number]]
-        reason = f"its palette has {odd[0][1]} for id {odd[0][0]}: save all masks with one palette" if odd else ""
+        reason = ""
+        if odd := [(number, color) for number, color in painted[sample] if color != usual[number]]:
+            reason = f"its palette has {odd[0][1]} for id {odd[0][0]}: save all with one, or register levels="
         if row.folder and no_void and label["void"] and len(label["held"]) == 1:
             reason = "holds 255 (void) and one class, others several classes and no 255: save all masks alike"
         if reason:

@@ -292,7 +292,7 @@ def test_a_palette_of_its_own_makes_a_mask_bad(tmp_path):
         picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] if number != 3 else [0, 0, 0, 0, 255, 0, 255, 0, 0])
         picture.save(root / "masks" / f"{number:03}.png")
     custom.register(root, "mine")
-    assert "its palette has #00ff00 for id 1: save all masks with one palette" in reasons()["003.png"]
+    assert "its palette has #00ff00 for id 1: save all with one, or register levels=" in reasons()["003.png"]
     with pytest.raises(DataError, match="1 of 6 samples are bad"):
         prepare()
 
@@ -375,7 +375,10 @@ def test_sub_folders_are_mirrored_and_names_differ_in_spelling(tmp_path):
         ("a_été", "été.png"),
         ("b_IMG_1", "img_1_mask.png"),
     ]
-    assert reasons()["IMG_2.JPG"].startswith("no mask of this name, so it is left out")
+    save(root / "masks" / "in colours" / "c.png", mask())
+    found = {finding.file: finding for finding in validation.examine("mine")}
+    assert found["IMG_2.JPG"].reason.startswith("no mask of this name, so it is left out")
+    assert found["c.png"].reason.startswith("no image of this name") and found["c.png"].severity == "warning"
 
 
 def test_photos_without_a_mask_are_left_out_by_name(tmp_path):
