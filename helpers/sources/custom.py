@@ -341,14 +341,14 @@ def pair_own(split: str, images: Path, labels: Path, names: Sequence[str], listi
         listing.samples.append(Sample(split, key, photos[key], drawn.get(key) or order[0][1], tuple(order)))
     lone = {key.casefold(): path for key, path in photos.items() if key not in drawn and key not in parts}
     for path in lone.values():
-        reason = f"no mask of this name, so it is left out; put {path.stem}.png into masks/, or move it to unlabelled/"
-        listing.warn(split, path.name, reason)
+        reason = f"no mask of this name; put {path.stem}.png into masks/, or take the image away"
+        listing.findings.append(Finding(split, path.name, reason, "left out"))
     for key, path in ((key, path) for key, path in drawn.items() if key not in photos):
         remedy = "add the image, or remove it"
         if image := likely_image(key, lone):
             remedy = f"if it is the mask of {image.name}, call it {image.stem}.png"
         # a sub-folder that is not mirrored may hold no masks at all, but pictures of them
-        severity: layouts.Severity = "error" if path.parent == labels else "warning"
+        severity: layouts.Severity = "error" if path.parent == labels else "left out"
         listing.findings.append(Finding(split, path.name, f"no image of this name; {remedy}", severity))
 
 

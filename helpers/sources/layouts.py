@@ -21,7 +21,7 @@ from ..core.errors import DataError
 from ..core.masks import UnknownColor
 from .archives import is_noise, printable
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "left out"]
 PHOTOS = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a file (an error leaves its sample out) or odd about it (a warning)."""
+    """What is wrong with a file (an error leaves its sample out), odd (a warning), or no sample yet (left out)."""
 
     split: str
     file: str

@@ -377,8 +377,8 @@ def test_sub_folders_are_mirrored_and_names_differ_in_spelling(tmp_path):
     ]
     save(root / "masks" / "in colours" / "c.png", mask())
     found = {finding.file: finding for finding in validation.examine("mine")}
-    assert found["IMG_2.JPG"].reason.startswith("no mask of this name, so it is left out")
-    assert found["c.png"].reason.startswith("no image of this name") and found["c.png"].severity == "warning"
+    assert found["IMG_2.JPG"].reason.startswith("no mask of this name; put IMG_2.png")
+    assert found["c.png"].reason.startswith("no image of this name") and found["c.png"].severity == "left out"
 
 
 def test_photos_without_a_mask_are_left_out_by_name(tmp_path):

@@ -73,8 +73,8 @@ def test_the_report_names_what_people_get_wrong(tmp_path):
     found = said()
     assert "colours that nobody chose" in found["001.jpg"].reason or "no ids" in found["001.jpg"].reason
     assert "label 30 x 10, photo 30 x 20" in found["002.png"].reason and found["002.png"].severity == "error"
-    assert "no mask of this name, so it is left out; put 003.png into masks/" in found["003.jpg"].reason
-    assert found["003.jpg"].severity == "warning"
+    assert "no mask of this name; put 003.png into masks/" in found["003.jpg"].reason
+    assert found["003.jpg"].severity == "left out"
     assert "only one class in it (house)" in found["004.png"].reason and found["004.png"].severity == "warning"
     assert "turned as the photo's EXIF says" in found["005.png"].reason and found["005.png"].severity == "warning"
     assert "not a picture" in found["notes.txt"].reason
