@@ -1,7 +1,7 @@
 """What starting from the bundled weights of synthetic faces gives where there are few real portraits.
 
     RELEASE=faces python -m helpers prepare --dataset helen --scale demo
-    python -m benchmarks.start          # results/start.txt: 20 portraits and 100 steps, 40 and 600; three seeds each
+    python -m benchmarks.start          # results/start.txt: 20 portraits and 100 steps, 40 and 200; three seeds each
 
 The same photos, settings and steps, from nothing and from the weights; scored on the test portraits, without choosing
 an epoch. A seed draws other portraits and other random changes.
@@ -19,7 +19,7 @@ from helpers.preprocess import Arrays
 from helpers.settings import make_settings
 from helpers.trainer import Trainer
 
-FEW = {20: 100, 40: 600}  # portraits -> steps
+FEW = {20: 100, 40: 200}  # portraits -> steps
 BATCH, SEEDS = 4, 3
 WAYS = {"from nothing": None, "from the weights": predict.PRETRAINED}
 

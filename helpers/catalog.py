@@ -36,12 +36,19 @@ class Dataset:
     table: tuple[Row, ...] = ()  # colours of label files that do not hold ids
     levels: tuple[tuple[int, str], ...] = ()  # grey level of your own masks -> class ("" = void), if it is not the id
     folder: str = ""  # where your own images and masks lie
+    threshold: float = 0.0  # two-class masks with soft edges: the second class from this grey level on; 0: not so
+    white: int = 0  # the value that means white in photos of more than 8 bits; 0: not stated
     tolerance: int = 0  # Euclidean RGB distance from the table within which a colour counts; beyond it is void
 
     @property
     def rows(self) -> dict[str, tuple[int, ...]]:
         """Rows of the score table: name -> ids, classes first, then groups."""
         return {name: (i,) for i, name in enumerate(self.classes)} | self.groups
+
+    @property
+    def holds_ids(self) -> bool:
+        """Whether the values in label files are the ids, as far as the row says."""
+        return not (self.table or self.levels or self.threshold)
 
     def column(self, score: str) -> str:
         """A score's column in the history: f1_<name> of a class or group, else its own name."""
@@ -200,6 +207,9 @@ CITYSCAPES_VOID = {
     "rail track": (230, 150, 140), "guard rail": (180, 165, 180), "bridge": (150, 100, 100), "tunnel": (150, 120, 90),
     "caravan": (0, 0, 90), "trailer": (0, 0, 110),
 }  # fmt: skip
+
+# The id of each class, in this order, in the release's own *_labelIds.png; all other ids are void.
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 CITYSCAPES = Dataset(
     name="cityscapes",

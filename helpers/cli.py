@@ -117,7 +117,11 @@ def run_matrices(dataset: Dataset, run: str, split: str) -> np.ndarray:
     """Predict a split's photos with a run's best weights into its folder -> int64[N,C,C]; DataError names a fault."""
     weights, pairs = run_weights(dataset.name, run), preprocess.pairs(dataset.name, split)
     out = weights.parent / "predictions" / split
-    faults = predict.predict_files(predict.load(weights), {name: photo for name, photo, _ in pairs}, out)
+    segmenter = predict.load(weights)
+    if segmenter.dataset.classes != dataset.classes:  # registered anew since
+        known = ", ".join(segmenter.dataset.classes)
+        raise DataError(f"{env.shown(weights)} was trained on other classes ({known}): train again, as another --run")
+    faults = predict.predict_files(segmenter, {name: photo for name, photo, _ in pairs}, out)
     if faults:
         raise DataError(f"{len(faults)} photos cannot be predicted, first {next(iter(faults.values()))}")
     return metrics.folder_matrices(pairs[0][2].parent, out, dataset, [name for name, *_ in pairs])[1]

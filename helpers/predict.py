@@ -5,6 +5,7 @@ import copy
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,14 +53,21 @@ class FromPhotos(nn.Module):
 class Segmenter:
     """A trained network with what it needs to be used: input size, normalisation, dataset, device.
 
-    flip: average the logits of each photo and of its mirror image; takes twice the time.
+    flip: average the logits of each photo and of its mirror image; takes twice the time. dataset: by default the one
+    that the settings name.
     """
 
     def __init__(
-        self, model: nn.Module, settings: Settings, device: torch.device | str | None = None, flip: bool = False
+        self,
+        model: nn.Module,
+        settings: Settings,
+        device: torch.device | str | None = None,
+        flip: bool = False,
+        dataset: Dataset | None = None,
     ):
         self.device = torch.device(device or hardware.pick_device())
-        self.model, self.settings, self.dataset = model, settings, load_dataset(settings.dataset)
+        self.model, self.settings = model, settings
+        self.dataset = dataset or load_dataset(settings.dataset)
         self.network = FromPhotos(model, settings, self.dataset, flip).eval()
         self.network.to(self.device).to(memory_format=torch.channels_last)
         self.about: dict = {}  # from the export: scores, what it was trained on, versions
@@ -96,9 +104,31 @@ def enlarge(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
 def load(where: Path | str, device: torch.device | str | None = None, flip: bool = False) -> Segmenter:
     """Path or http(s) address of an export (trainer.export) -> Segmenter; CheckpointError if it is not one."""
     model, settings, about = export.read_export(where)
-    segmenter = Segmenter(model, settings, device, flip)
+    segmenter = Segmenter(model, settings, device, flip, dataset_of(about, flip))
     segmenter.about = {k: about[k] for k in ("scores", "trained_on", "versions")}
     return segmenter
+
+
+def dataset_of(about: dict, flip: bool) -> Dataset:
+    """The dataset that an export describes: its classes and colours, whatever is registered here under its name.
+
+    Pairs that a flip swaps and groups: of the file, else of the dataset of this name if its classes are the same;
+    DataError if `flip` needs them and neither has them.
+    """
+    name, classes = about["settings"]["dataset"], tuple(about["classes"])
+    try:
+        here = load_dataset(name)
+    except UNetError:  # registered on another machine
+        here = None
+    same = here if here and here.classes == classes else None
+    if flip and not same and "flip_pairs" not in about:
+        remedy = "register it with the same classes, or predict without flip"
+        raise DataError(f"{name}: which classes trade places in a mirrored image is not known here: {remedy}")
+    base = same or Dataset(name, name, classes, (), tuple(range(1, len(classes))), "mean_iou")
+    colors = tuple((int(r), int(g), int(b)) for r, g, b in about["colors"])
+    pairs = tuple((int(a), int(b)) for a, b in about.get("flip_pairs", base.flip_pairs))
+    groups = {key: tuple(ids) for key, ids in about.get("groups", base.groups).items()}
+    return replace(base, colors=colors, flip_pairs=pairs, groups=groups)
 
 
 @contextlib.contextmanager
@@ -120,7 +150,7 @@ def predict_files(segmenter: Segmenter, photos: dict[str, Path], out: Path, batc
 
     def read(name: str) -> np.ndarray | DataError:
         try:
-            return files.read_photo(photos[name])
+            return files.read_photo(photos[name], segmenter.settings.white)
         except DataError as error:
             return error
 

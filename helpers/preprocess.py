@@ -18,7 +18,7 @@ from .core import env, files, hardware
 from .core.errors import DataError
 from .core.files import read_photo
 from .core.masks import read_label
-from .core.registry import load_dataset
+from .core.registry import load_dataset, rules
 
 FORMAT = 1  # raised when the arrays' content changes for the same files, so that old ones are built anew
 
@@ -53,6 +53,15 @@ class Arrays:
         return len(self.ids)
 
 
+def read_manifest(dataset: str) -> dict:
+    """What 01 noted of the samples it wrote; {} if it has not run or the file is damaged."""
+    try:
+        manifest = json.loads((env.split_dir(dataset) / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
 def pairs(dataset: str, split: str) -> list[tuple[str, Path, Path]]:
     """(id, photo, label) of a split as 01 left it, sorted by id; DataError if 01 has not run or a file is missing."""
     root = env.split_dir(dataset) / split
@@ -61,19 +70,15 @@ def pairs(dataset: str, split: str) -> list[tuple[str, Path, Path]]:
     if not photos:
         remedy = f"run notebook 01 (01_restructure_data), or python -m helpers prepare --dataset {dataset}"
         raise DataError(f"{env.shown(root)} holds no photos: {remedy} in the folder that holds helpers/")
-    if not is_whole(root.parent):
+    manifest = read_manifest(dataset)
+    if manifest.get("complete") is not True:  # 01 writes false first, true last
         raise DataError(f"{env.shown(root.parent)} is half copied: run notebook 01 again, it goes on from there")
+    if manifest.get("meaning", now := rules(load_dataset(dataset))) != now:
+        fault = "was prepared before the classes, colours or levels of its masks changed"
+        raise DataError(f"{env.shown(root.parent)} {fault}: run notebook 01 again, or prepare --dataset {dataset}")
     if lone := sorted(photos.keys() ^ labels.keys()):
         raise DataError(f"{env.shown(root)}: {lone[0]} has no photo or no label; run notebook 01 again to repair it")
     return [(i, photos[i], labels[i]) for i in sorted(photos)]
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether 01 came to its end: it writes its manifest with complete = false first, with true last."""
-    try:
-        return json.loads((folder / "manifest.json").read_text())["complete"] is True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def fingerprint(samples: list[tuple[str, Path, Path]], size: Size) -> str:
@@ -138,9 +143,15 @@ def read_arrays(dataset: str, split: str, size: Size) -> Arrays | None:
 
 
 def open_arrays(dataset: str, size: Size) -> dict[str, Arrays]:
-    """The three splits at `size`, built where they are missing, damaged or out of date, else only opened."""
-    opened = {}
+    """The three splits at `size`, built where they are missing, damaged or out of date, else only opened.
+
+    Without test, and so says a line that is printed, where 01 had too few images for one.
+    """
+    opened, samples = {}, read_manifest(dataset).get("samples")
     for split in SPLITS:
+        if split == "test" and samples and all(entry["split"] != "test" for entry in samples):
+            print(f"{dataset}: too few images for a test split; train and val are there")
+            continue
         arrays = read_arrays(dataset, split, size)
         if arrays is None:
             build(dataset, split, size)

@@ -29,6 +29,7 @@ class Settings:
     up: str = "transpose"  # transpose (a learned convolution) | nearest | bilinear (both followed by a convolution)
     mean: float = 0.5  # the network sees (photo / 255 - mean) / std
     std: float = 0.25
+    white: int = 0  # the value that means white in photos of more than 8 bits, as the dataset says; 0: not stated
     loss: str = "dice_ce"  # a key of losses.LOSSES
     optimizer: str = "adamw"  # a key of training.stepper.OPTIMIZERS
     momentum: float = 0.9  # of sgd
@@ -118,13 +119,15 @@ SAMPLES: dict[str, tuple[int, int]] = {"full": (800, 200), "demo": (320, 60), "s
 
 def make_settings(dataset_name: str = "helen", recipe: str = "tuned", scale: str = "demo", **changes) -> Settings:
     """Settings of a recipe at a scale, with `changes` on top; UNetError names the choices."""
-    recipes = RECIPES.get(load_dataset(dataset_name).name, {"tuned": TUNED})
+    row = load_dataset(dataset_name)
+    recipes = RECIPES.get(row.name, {"tuned": TUNED, "original": ORIGINAL})
     if recipe not in recipes or scale not in SCALES:
         raise UNetError(f"recipe {recipe!r} at scale {scale!r}: choose of {list(recipes)} and {list(SCALES)}")
     at_scale = SCALES[scale] | (WIDE.get(scale, {}) if dataset_name in WIDE_DATASETS else {})
     if recipe == "tuned":
         at_scale |= TUNED_AT_SCALE.get(scale, {})
-    return Settings(dataset=dataset_name).replace(**recipes[recipe] | at_scale, scale=scale).replace(**changes)
+    settings = Settings(dataset=dataset_name, white=row.white).replace(**recipes[recipe] | at_scale, scale=scale)
+    return settings.replace(**changes)
 
 
 def chosen(recipe: str = "tuned", **changes) -> Settings:

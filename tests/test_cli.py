@@ -14,7 +14,7 @@ from PIL import Image
 from helpers import cli, predict
 from helpers.core import env, files, masks
 from helpers.core.errors import UNetError
-from helpers.sources import download, restructure
+from helpers.sources import custom, download, restructure
 
 
 def run(*arguments):
@@ -189,6 +189,22 @@ def test_download_prints_the_folder(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "data/downloads/pets\n"
     with pytest.raises(SystemExit, match="2"):
         run("download", "mine")
+
+
+def test_own_data_from_its_folder_to_its_scores_and_classes_that_changed(tmp_path, capsys):
+    root, ids = tmp_path / "own", np.repeat(np.uint8([0, 1, 2]), 10)[None].repeat(20, 0)
+    for number in range(8):
+        save_photo(root / "images" / f"{number}.png", 20, 30, seed=number)
+        masks.write_label(root / "masks" / f"{number}.png", ids)
+    (root / "classes.txt").write_text("sky\nhouse\ntree")
+    custom.register(root, "mine")
+    assert run("prepare", "--dataset", "mine", "--scale", "smoke") == 0
+    assert run("train", "--run", "x", *set_options(width=2, depth=2, epochs=1)) == 0
+    assert run("score", "--run", "x") == 0 and "f1_house=" in capsys.readouterr().out
+    (root / "classes.txt").write_text("sky\ntree\nhouse")
+    assert run("prepare", "--dataset", "mine", "--scale", "smoke") == 0
+    assert run("score", "--run", "x") == 1
+    assert "was trained on other classes (sky, house, tree): train again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--out", "x.pt"], ["--out", "x.onnx", "--run", "x", "--weights", "w.pt"]])

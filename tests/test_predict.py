@@ -19,6 +19,8 @@ from helpers.core import files, masks
 from helpers.core.errors import DataError, UNetError
 from helpers.core.registry import load_dataset
 from helpers.settings import make_settings
+from helpers.sources import custom
+from helpers.training import export
 
 
 @torch.no_grad()
@@ -144,7 +146,7 @@ class Census:
 def test_memory_does_not_grow_with_the_folder(parser, tmp_path, monkeypatch):
     """However slow the writing, two batches of photos and one of label maps are alive."""
     photos, labels, enlarge, write = Census(), Census(), predict.enlarge, masks.write_label
-    monkeypatch.setattr(files, "read_photo", lambda path: photos.add(photo(30, 30)))
+    monkeypatch.setattr(files, "read_photo", lambda path, _: photos.add(photo(30, 30)))
     monkeypatch.setattr(predict, "enlarge", lambda *one: labels.add(enlarge(*one)))
     monkeypatch.setattr(masks, "write_label", lambda *one: (time.sleep(0.01), write(*one)))
     assert not predict.predict_files(parser, {f"p{i}": tmp_path / f"p{i}" for i in range(40)}, tmp_path / "out", 4)
@@ -279,3 +281,33 @@ def test_a_missing_package_is_named_with_its_remedy(parser, tmp_path, monkeypatc
     with pytest.raises(UNetError, match="pip install onnx onnxscript"):
         predict.to_onnx(parser, tmp_path / "n.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_of_own_data_names_its_own_classes_wherever_it_is_read(tmp_path, monkeypatch):
+    """Not registered, or another dataset registered under its name: classes and colours are the file's."""
+
+    def register(home, text, **options):
+        monkeypatch.setenv("UNET_HOME", str(tmp_path / home))
+        for kind, picture in (("images", photo(8, 8)), ("masks", np.eye(8, dtype=np.uint8))):
+            (tmp_path / home / kind).mkdir(parents=True)
+            Image.fromarray(picture).save(tmp_path / home / kind / "0.png")
+        (tmp_path / home / "classes.txt").write_text(text)
+        return custom.register(tmp_path / home, "mine", **options)
+
+    row = register("a", "road\nsky", flip_pairs=[("road", "sky")], white=4095)
+    settings = make_settings("mine", "tuned", "smoke")
+    export.write_export(tmp_path / "best.pt", unet.build(settings, 2).state_dict(), settings, {}, "made up")
+    assert predict.load(tmp_path / "best.pt", "cpu", flip=True).dataset == row
+    monkeypatch.setenv("UNET_HOME", str(tmp_path / "b"))
+    alone = predict.load(tmp_path / "best.pt", "cpu")
+    assert (alone.dataset.classes, alone.dataset.colors) == (row.classes, row.colors) and alone.settings.white == 4095
+    with pytest.raises(DataError, match="mine: which classes trade places in a mirrored image is not known here"):
+        predict.load(tmp_path / "best.pt", "cpu", flip=True)
+    register("b", "tree\nsky\ncar")
+    assert predict.load(tmp_path / "best.pt", "cpu").dataset == alone.dataset
+    deep = Image.fromarray(np.full((8, 8), 2048, np.uint16))
+    deep.save(tmp_path / "deep.png")
+    seen, read_photo = [], files.read_photo
+    monkeypatch.setattr(files, "read_photo", lambda *given: seen.append(read_photo(*given)) or seen[-1])
+    assert predict.predict_files(alone, {"deep": tmp_path / "deep.png"}, tmp_path / "out") == {}
+    assert np.unique(seen[0]).tolist() == [128]  # 2048 of 4095, as in training

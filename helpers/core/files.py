@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -75,20 +76,53 @@ def why(error: Exception, path: Path) -> str:
     return quoted.replace(whole, name)
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """A decoded picture of any mode -> uint8 [H,W,3]; 16 bits are scaled, which PIL alone would clip to white."""
-    if image.mode == "F":
-        raise ValueError("a picture of floating-point numbers has no defined white")
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    return np.asarray(image.convert("RGB"))
+def check_one_page(image: Image.Image) -> None:
+    """ValueError for a file of several pictures; in a phone's MPO the first is the photo, the rest are its previews."""
+    if (pages := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
+        raise ValueError(f"it holds {pages} pictures, and which one is meant is not said: save that one alone")
 
 
-def read_photo(path: Path) -> np.ndarray:
-    """Photo file -> uint8 [H,W,3] RGB, turned upright as its EXIF says; DataError names an unreadable file."""
+def white_of(high: float) -> int:
+    """The largest value of 8, 10, 12, 14 or 16 bits, whichever first holds `high`; ValueError beyond."""
+    for bits in (8, 10, 12, 14, 16):
+        if high < 2**bits:
+            return 2**bits - 1
+    raise ValueError(f"its values go up to {high:g}, and which one is white is not said: save it with 8 or 16 bits")
+
+
+def to_rgb(image: Image.Image, white: int = 0, name: str = "a photo") -> np.ndarray:
+    """A picture of any mode -> uint8 [H,W,3]; more than 8 bits are scaled from 0..white, which PIL would clip.
+
+    Where white is not stated (0) it is taken from the values themselves, with a warning if they are a sliver of 16
+    bits. ValueError for fractions without a white, and for values outside 0..white.
+    """
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return np.asarray(image.convert("RGB"))
+    values = np.asarray(image).astype(np.float64)
+    low, high = values.min(), values.max()
+    if not white and image.mode == "F":
+        raise ValueError("a picture of floating-point numbers has no defined white: register its dataset with white=")
+    if not white and (white := white_of(high)) < 2**16 - 1:
+        said = f"{name}: more than 8 bits, but its values go from {low:g} to {high:g}: {white} is taken for white"
+        warnings.warn(f"{said}; register its dataset with white= to state another", stacklevel=2)
+    if not (low >= 0 and high <= white):
+        raise ValueError(f"its values go from {low:g} to {high:g}, outside 0 to white={white}: state another white")
+    return np.repeat((values * 255 / white).round().astype(np.uint8)[..., None], 3, 2)
+
+
+def read_photo(path: Path, white: int = 0) -> np.ndarray:
+    """Photo file -> uint8 [H,W,3] RGB, turned upright as its EXIF says; DataError names an unreadable file.
+
+    white: the value that means white in photos of more than 8 bits; 0: not stated.
+    """
     try:
         with Image.open(path) as image:
-            return to_rgb(ImageOps.exif_transpose(image))
+            check_one_page(image)
+            deep = any(";16" in str(tile.args) for tile in image.tile) and not image.mode.startswith("I")
+            pixels = to_rgb(ImageOps.exif_transpose(image), white, Path(path).name)
+            if deep and (white not in (0, 65535) or (not white and pixels.max() < 64)):  # PIL keeps the upper 8 bits
+                raise ValueError("colours of 16 bits whose white is not 65535: save it with 8 bits a channel")
+            return pixels
     except UNREADABLE as error:
         raise DataError(f"{Path(path).name}: cannot be read as a photo ({why(error, path)}); replace it") from error
 

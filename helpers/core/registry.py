@@ -1,5 +1,6 @@
 """A dataset by its name: of the catalogue, or registered by the reader."""
 
+import hashlib
 import json
 import re
 
@@ -19,6 +20,13 @@ def load_dataset(name: str) -> catalog.Dataset:
     raise UNetError(f"no dataset called {name!r}: choose one of {', '.join(catalog.CATALOG)}, or register your own")
 
 
+def rules(row: catalog.Dataset) -> str:
+    """A digest of all that decides what a pixel of a photo or mask means: labels made by other rules are not used."""
+    table = [(r.color, r.maps_to) for r in row.table]
+    text = json.dumps([row.classes, table, row.levels, row.tolerance, row.threshold, row.white])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def load_registered(name: str) -> catalog.Dataset | None:
     """A registered dataset; None if there is none of this name."""
     path = env.data_dir() / "datasets" / f"{name}.json"
@@ -26,6 +34,7 @@ def load_registered(name: str) -> catalog.Dataset | None:
         return None
     try:
         kept = json.loads(path.read_text())
+        kept.pop("given", None)  # what the reader said beside the folder, for custom.refresh
         for key in ("classes", "small_classes"):
             kept[key] = tuple(kept[key])
         for key in ("colors", "flip_pairs", "levels"):

@@ -15,13 +15,13 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from ..catalog import Dataset
+from ..catalog import CITYSCAPES_IDS, Dataset
 from ..core import files, masks
 from ..core.errors import DataError
 from ..core.masks import UnknownColor
 from .archives import is_noise, printable
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "left out"]
 PHOTOS = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -33,11 +33,12 @@ class Sample:
     id: str
     photo: Path
     label: Path
+    parts: tuple[tuple[str, Path], ...] = ()  # of one mask a class: the class and its mask, the later over the earlier
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a file (an error leaves its sample out) or odd about it (a warning)."""
+    """What is wrong with a file (an error leaves its sample out), odd (a warning), or no sample yet (left out)."""
 
     split: str
     file: str
@@ -66,6 +67,7 @@ class Layout:
     list: Callable[[Path], Listing]
     read: Callable[[Sample, Dataset], np.ndarray]  # -> ids uint8[H,W]
     is_one: Callable[[Path], bool] | None = None  # a closer look, where its folders alone do not tell
+    note: Callable[[Sample, Dataset], str] | None = None  # what was decided in reading a label; "" of most
     photo: Callable[[Path], np.ndarray] | None = None  # -> uint8[H,W,3], where the photo is only a part of its file
     keeps_labels: bool = False  # label files are PNGs of ids already, so they are copied byte for byte
 
@@ -92,13 +94,25 @@ def files_in(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if not is_noise(p.name)), key=lambda p: natural(p.name))
 
 
-def photos_in(folder: Path, split: str, listing: Listing) -> dict[str, Path]:
-    """Photos of a folder by their stems; a second one of the same stem and what is not a photo are warnings."""
-    photos: dict[str, Path] = {}
-    for path in files_in(folder):
+def pictures_in(folder: Path, split: str, listing: Listing, deep: bool = False) -> list[tuple[str, Path]]:
+    """(key, path) of pictures in a folder, if deep below it too; others are warned of; key: no suffix, / as _, NFC."""
+    found = []
+    for path in sorted(folder.rglob("*") if deep else folder.iterdir(), key=lambda p: natural(p.as_posix())):
+        inside = path.relative_to(folder)
+        if any(map(is_noise, inside.parts)) or (deep and path.is_dir()):
+            continue
         if path.is_dir() or path.suffix.lower() not in PHOTOS:
-            listing.warn(split, path.name, "not a photo; left where it is")
-        elif (first := photos.setdefault(path.stem, path)) is not path:
+            listing.warn(split, path.name, "not a picture; left where it is")
+        else:
+            found.append((unicodedata.normalize("NFC", "_".join(inside.with_suffix("").parts)), path))
+    return found
+
+
+def photos_in(folder: Path, split: str, listing: Listing, deep: bool = False) -> dict[str, Path]:
+    """Pictures as pictures_in by their keys; a second one of the same key is a warning."""
+    photos: dict[str, Path] = {}
+    for key, path in pictures_in(folder, split, listing, deep):
+        if (first := photos.setdefault(key, path)) is not path:
             listing.warn(split, path.name, f"same name as {first.name}, which is used; rename one of them and its mask")
     return photos
 
@@ -106,7 +120,7 @@ def photos_in(folder: Path, split: str, listing: Listing) -> dict[str, Path]:
 def labels_in(folder: Path, ending: str = "") -> dict[str, Path]:
     """PNGs of a folder by their stems less an ending, as photos have them."""
     paths = [path for path in folder.glob("*.png") if not is_noise(path.name)]
-    return {path.stem.removesuffix(ending): path for path in paths}
+    return {unicodedata.normalize("NFC", path.stem.removesuffix(ending)): path for path in paths}
 
 
 def pair(split: str, photos: Mapping[str, Path], labels: Mapping[str, Path], listing: Listing) -> None:
@@ -205,7 +219,9 @@ def list_pets(root: Path) -> Listing:
 
 
 def read_list(path: Path) -> list[str]:
-    """Names of an official list: the first word of each line that is not a comment."""
+    """Names of an official list: the first word of each line that is not a comment; [] if it is not there."""
+    if not path.is_file():
+        return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
 
@@ -266,6 +282,23 @@ def list_pairs(root: Path) -> Listing:
         listing.samples += [Sample(split, f"{split}_{path.stem}", path, path) for path in paths]
     listing.samples = tail_as_val(listing.samples)
     return listing
+
+
+def list_gtfine(root: Path) -> Listing:
+    """leftImg8bit/{train,val}/<city> and gtFine; val is scored, since test's labels are withheld."""
+    listing = Listing()
+    for split in ("train", "val"):
+        photos = {p.stem.removesuffix("_leftImg8bit"): p for p in (root / "leftImg8bit" / split).glob("*/*.png")}
+        paths = (root / "gtFine" / split).glob("*/*_gtFine_labelIds.png")
+        pair(split, photos, {p.stem.removesuffix("_gtFine_labelIds"): p for p in paths}, listing)
+    return Listing(tail_as_val(listing.samples), listing.findings)
+
+
+def read_label_ids(sample: Sample, dataset: Dataset) -> np.ndarray:
+    """*_labelIds.png: 0 to 33 -> the 19 classes, else void."""
+    ids = np.full(256, masks.VOID, np.uint8)
+    ids[list(CITYSCAPES_IDS)] = range(len(dataset.classes))
+    return ids[masks.check_ids(masks.read_ids(sample.label), 34, sample.label.name)]
 
 
 def halves(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -347,13 +380,14 @@ KAGGLE_HINT = "train/, train_labels/*_L.png and class_dict.csv (Kaggle's camvid)
 SEGNET = Layout(SEGNET_HINT, ("train", "trainannot"), list_segnet, read_segnet)
 KAGGLE = Layout(KAGGLE_HINT, ("train", "train_labels"), list_kaggle, read_colors)
 PAIRS_HINT = "train/N.jpg and val/N.jpg, photo left, label right"
+GTFINE = Layout("leftImg8bit/ and gtFine/ with *_labelIds.png", ("leftImg8bit", "gtFine"), list_gtfine, read_label_ids)
 PAIRS = Layout(PAIRS_HINT, ("train", "val"), list_pairs, read_half, is_pairs, photo=lambda path: halves(path)[0])
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "helen": (HELEN,),
     "pets": (PETS,),
     "camvid": (SEGNET, KAGGLE),
     "camvid32": (KAGGLE,),
-    "cityscapes": (PAIRS,),
+    "cityscapes": (PAIRS, GTFINE),
 }
 
 

@@ -1,7 +1,7 @@
 """What notebook 01 does in one call, and how notebooks 02 to 06 begin: it is done first where it is missing."""
 
 from .. import preprocess
-from ..core import choice, env
+from ..core import choice
 from ..settings import SAMPLES, Settings, chosen
 from . import restructure
 
@@ -16,6 +16,6 @@ def prepare(dataset: str, scale: str | None = None, why: str = "") -> restructur
 def begin() -> Settings:
     """Settings for what 01 prepared; where it has not run, its work is done first, and a line says so."""
     dataset = choice.chosen_dataset()
-    if not preprocess.is_whole(env.split_dir(dataset)):
+    if preprocess.read_manifest(dataset).get("complete") is not True:
         prepare(dataset, why="01_restructure_data has not run, so we do its work first. ")
     return chosen()

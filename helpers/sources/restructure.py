@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
 from ..catalog import SPLITS, Dataset
-from ..core import choice, env, files, masks
+from ..core import choice, env, files, masks, registry
 from ..core.errors import DataError
 from ..core.files import thread_map
 from ..core.registry import load_dataset
@@ -30,7 +31,7 @@ from .archives import is_noise, printable, suffix_of, unpack
 from .layouts import Finding, Layout, Sample, stable_hash
 
 ORIENTATION = Base.Orientation.value  # EXIF's tag
-FORMAT = 2  # raised when the same release would be written otherwise, so that earlier output is checked anew
+FORMAT = 3  # raised when the same release would be written otherwise, so that earlier output is checked anew
 LEFTOVER = re.compile(r"\.\d+\.tmp$")  # what files.atomic leaves behind when it is killed
 OURS = {"synthetic", "unpacked", "downloads", "splitted_data", "arrays", "datasets"}  # in data/, and no releases
 OURS |= {"samples", "converted"}  # the same, of earlier versions
@@ -60,6 +61,8 @@ class Encoded:
     shape: tuple[int, ...]  # rows and columns
     note: str = ""  # what is odd about it
     void: int = 0  # pixels, of a label
+    held: tuple[int, ...] = ()  # ids in a label
+    palette: tuple[str, ...] = ()  # the file's own colour of each of them, where it has a palette
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Result:
 
 def find_release(dataset: str, sizes: tuple[int, int]) -> Release:
     """What RELEASE names, else a folder or archive in data/, else a synthetic sample, `sizes` = (train, test)."""
-    row, data = load_dataset(dataset), env.data_dir()
+    row, data = custom.refresh(dataset), env.data_dir()
     if named := os.environ.get("RELEASE"):
         path = Path(named).expanduser()
         if not path.exists():
@@ -126,10 +129,21 @@ def open_release(dataset: str, path: Path, where: str) -> Release:
     return Release(root, "release", where, layout)
 
 
+def strange_folders() -> str:
+    """Folders in data/ that hold pictures and are a release of no dataset, as text; "" if there is none."""
+    known = tuple(layout for choices in layouts.LAYOUTS.values() for layout in choices)
+    others = [path for path in sorted(env.data_dir().glob("*/")) if path.name not in OURS]
+    others = [path for path in others if any(p.suffix.lower() in layouts.PHOTOS for p in path.rglob("*"))]
+    return ", ".join(env.shown(path) for path in others if not layouts.find(known, path))
+
+
 def synthetic_sample(dataset: str, train: int, test: int) -> Release:
     """A synthetic sample, kept apart from the places of releases so that it is never taken for one."""
     folder = env.data_dir() / "synthetic" / f"{dataset}-{train}-{test}"
     where = f"No release found in {env.shown(env.data_dir())}/: using a synthetic sample ({train} train, {test} test)"
+    if strange := strange_folders():
+        hints = "; or ".join(layout.hint for layout in layouts.LAYOUTS[dataset])
+        where += f". {strange} holds pictures, but there should be {hints}; or register it as your own"
     release = open_release(dataset, releases.WRITERS[dataset](folder, train, test), where)
     return replace(release, source="synthetic")
 
@@ -168,27 +182,31 @@ def table(findings: list[Finding]) -> str:
 # Check one sample -----------------------------------------------------------------------------------------------
 
 
-def encode_photo(sample: Sample, layout: Layout) -> Encoded:
+def encode_photo(sample: Sample, layout: Layout, row: Dataset) -> Encoded:
     """The file's own bytes where it is an RGB or grey JPEG or PNG, else a PNG of its pixels; decoded to its end."""
-    pixels, note = (layout.photo or files.read_photo)(sample.photo), ""
+    pixels, note = layout.photo(sample.photo) if layout.photo else files.read_photo(sample.photo, row.white), ""
     if not layout.photo:
         with Image.open(sample.photo) as image:
             form, mode = image.format or "", image.mode
         if form in SUFFIXES and mode in ("RGB", "L"):
             note = "" if sample.photo.suffix.lower() in SUFFIXES[form] else f"a {form} in spite of its name"
             return Encoded(sample.photo.read_bytes(), SUFFIXES[form][0], True, pixels.shape[:2], note)
-        note = f"{form} of mode {mode}: kept as an RGB PNG"
+        scaled = f" ({row.white} is white)" if row.white and mode[0] in "IF" else ""
+        left = ", its fourth channel (transparency) left out" if mode in ("RGBA", "RGBX") else ""
+        note = f"{form} of mode {mode}: kept as an RGB PNG{scaled}{left}"
     return Encoded(png(pixels), ".png", False, pixels.shape[:2], note)
 
 
 def encode_label(sample: Sample, layout: Layout, row: Dataset, shape: tuple[int, ...] | None) -> Encoded:
     """A one-channel PNG of ids that fits a photo of `shape`, if that is known; the file's own bytes, if it is one."""
-    ids, note = layout.read(sample, row), ""
+    ids, note = layout.read(sample, row), layout.note(sample, row) if layout.note else ""
     if shape and ids.shape != shape:
         ids, note = turn_as_shown(ids, sample, shape), "turned as the photo's EXIF says"
     copied = layout.keeps_labels and not note
     data = sample.label.read_bytes() if copied else png(ids)
-    return Encoded(data, ".png", copied, ids.shape, note, int((ids == masks.VOID).sum()))
+    held = tuple(np.unique(ids[ids != masks.VOID]).tolist())
+    palette = custom.palette_of(sample, row, held) if row.folder else ()
+    return Encoded(data, ".png", copied, ids.shape, note, int((ids == masks.VOID).sum()), held, palette)
 
 
 def turn_as_shown(ids: np.ndarray, sample: Sample, shape: tuple[int, ...]) -> np.ndarray:
@@ -225,6 +243,8 @@ def check(
     """A sample's entry in the manifest, None if it is bad, and its findings; what was checked before is not decoded."""
     paths = {"image": sample.photo, "label": sample.label}
     stamps = {kind: stamp(path, release.root) for kind, path in paths.items()}
+    if sample.parts:
+        stamps["label"]["parts"] = [[name, stamp(path, release.root)] for name, path in sample.parts]
     entry = known.get(sample)
     if not entry or any(entry[kind] | stamps[kind] != entry[kind] for kind in paths):
         encoded, errors = encode(sample, row, release.layout)
@@ -233,6 +253,7 @@ def check(
         entry = {"id": sample.id, "from": sample.split, "shape": list(encoded["image"].shape)}
         for kind, file in encoded.items():
             made = {"suffix": file.suffix, "copied": file.copied, "note": file.note, "void": file.void}
+            made |= {"held": list(file.held), "palette": list(file.palette)}
             entry[kind] = stamps[kind] | made | {"sha256": hashlib.sha256(file.data).hexdigest()}
     noted = [kind for kind in paths if entry[kind]["note"]]
     return entry, [Finding(sample.split, paths[kind].name, entry[kind]["note"], "warning") for kind in noted]
@@ -240,7 +261,7 @@ def check(
 
 def encode_file(kind: str, sample: Sample, row: Dataset, layout: Layout, shape: tuple[int, ...] | None) -> Encoded:
     """A sample's "image", or its "label", which has to fit `shape` if that is known; DataError if it is bad."""
-    return encode_photo(sample, layout) if kind == "image" else encode_label(sample, layout, row, shape)
+    return encode_photo(sample, layout, row) if kind == "image" else encode_label(sample, layout, row, shape)
 
 
 def encode(sample: Sample, row: Dataset, layout: Layout) -> tuple[dict[str, Encoded], list[Finding]]:
@@ -268,21 +289,50 @@ def scan(release: Release, dataset: str) -> Scan:
     findings = [*listing.findings, *(finding for _, found in checked for finding in found)]
     entries = {sample: entry for sample, (entry, _) in zip(listing.samples, checked, strict=True) if entry}
     leaks = layouts.find_leaks(list(entries), {sample: entry["image"]["sha256"] for sample, entry in entries.items()})
-    findings += [*leaks.values(), *void_share(row, list(entries.values()))]
+    leaks = find_unlike(row, entries) | leaks
+    findings += [*leaks.values(), *of_all_labels(row, list(entries.values()))]
     sound = [sample for sample in entries if sample not in leaks]
     if not any(sample.split == "test" for sample in sound):
         findings.append(Finding("test", "test/", "no sound pair: nothing to score in notebook 06", "warning"))
     return Scan(sound, sorted(findings, key=lambda f: (f.severity, f.split, f.file)), total, entries)
 
 
-def void_share(row: Dataset, entries: list[Entry]) -> list[Finding]:
-    """The share of label pixels that are void, where colours decide it: a void that grows makes a score that lies."""
+def of_all_labels(row: Dataset, entries: list[Entry]) -> list[Finding]:
+    """What all labels together show: much void, which makes a score that lies; classes that none holds."""
     pixels = sum(math.prod(entry["shape"]) for entry in entries)
-    if not row.table or not pixels:
-        return []
-    how = f", nearest colour within {row.tolerance}" if row.tolerance else ""
-    share = sum(entry["label"]["void"] for entry in entries) / pixels
-    return [Finding("all", "labels", f"{share:.2%} of their pixels are void{how}", "warning")]
+    share = sum(entry["label"]["void"] for entry in entries) / max(1, pixels)
+    said = []
+    if pixels and ((row.table and not row.folder) or 3 * share > 1):
+        how = f", nearest colour within {row.tolerance}" if row.tolerance else ""
+        said.append(f"{share:.2%} of their pixels are void{how}")
+    held = {number for entry in entries for number in entry["label"]["held"]}
+    lacking = [f"{name} ({number})" for number, name in enumerate(row.classes) if number not in held]
+    if row.folder and pixels and lacking:
+        remedy = "correct classes.txt if its names are shifted against the ids (a heading, a line too many)"
+        if len(held) == 1 and share and not row.levels:
+            remedy = "255 is void; if it is a class, register with levels={0: class, 255: class}"
+        said.append(f"no mask holds {', '.join(lacking)}: {remedy}")
+    return [Finding("all", "labels", reason, "warning") for reason in said]
+
+
+def find_unlike(row: Dataset, entries: dict[Sample, Entry]) -> dict[Sample, Finding]:
+    """Samples whose mask of ids means something else by a value than most, as far as that can be told."""
+    labels = {sample: entry["label"] for sample, entry in entries.items()}
+    painted = {sample: list(zip(label["held"], label["palette"], strict=False)) for sample, label in labels.items()}
+    counts = Counter(pair for pairs in painted.values() for pair in pairs)
+    usual = {number: color for (number, color), _ in sorted(counts.items(), key=lambda item: item[1])}
+    several = [label for label in labels.values() if len(label["held"]) > 1]
+    no_void = row.holds_ids and several and not any(label["void"] for label in several)
+    found = {}
+    for sample, label in labels.items():
+        reason = ""
+        if odd := [(number, color) for number, color in painted[sample] if color != usual[number]]:
+            reason = f"its palette has {odd[0][1]} for id {odd[0][0]}: save all with one, or register levels="
+        if row.folder and no_void and label["void"] and len(label["held"]) == 1:
+            reason = "holds 255 (void) and one class, others several classes and no 255: save all masks alike"
+        if reason:
+            found[sample] = Finding(sample.split, sample.label.name, reason)
+    return found
 
 
 def stop_if_bad(found: Scan, release: Release, dataset: str) -> None:
@@ -298,6 +348,8 @@ def stop_if_bad(found: Scan, release: Release, dataset: str) -> None:
     if not any(sample.split == "train" for sample in found.samples):
         hint = f"there should be {release.layout.hint}; put it there whole, and run again"
         raise DataError(f"{name} holds no sound sample for train: {hint}")
+    if len(found.samples) == 1 and load_dataset(dataset).folder:
+        raise DataError(f"{name} holds one sound sample: give two or more, one for train and one for val")
 
 
 # The manifest: which sample goes where, and the stamps of its files -----------------------------------------------
@@ -305,11 +357,10 @@ def stop_if_bad(found: Scan, release: Release, dataset: str) -> None:
 
 def describe(row: Dataset, release: Release) -> Entry:
     """What decides the result beside the files: files checked in another release or by other rules are not trusted."""
-    colors = [(r.color, r.maps_to) for r in row.table]
     place = str(release.root.resolve())
-    rules = json.dumps([FORMAT, place, release.layout.hint, row.classes, colors, row.levels, row.tolerance])
-    digest = hashlib.sha256(rules.encode()).hexdigest()[:16]
-    return {"dataset": row.name, "source": release.source, "release": env.shown(release.root), "rules": digest}
+    digest = hashlib.sha256(json.dumps([FORMAT, place, release.layout.hint]).encode()).hexdigest()[:16]
+    about = {"dataset": row.name, "source": release.source, "release": env.shown(release.root), "rules": digest}
+    return about | {"meaning": registry.rules(row)}
 
 
 def checked_before(row: Dataset, release: Release) -> dict[Sample, Entry]:
@@ -322,7 +373,8 @@ def checked_before(row: Dataset, release: Release) -> dict[Sample, Entry]:
 
 def sample_of(entry: Entry, root: Path) -> Sample:
     """The sample that an entry of the manifest was made of."""
-    return Sample(entry["from"], entry["id"], root / entry["image"]["file"], root / entry["label"]["file"])
+    parts = tuple((name, root / part["file"]) for name, part in entry["label"].get("parts", ()))
+    return Sample(entry["from"], entry["id"], root / entry["image"]["file"], root / entry["label"]["file"], parts)
 
 
 def choose_val(ids: list[str]) -> set[str]:

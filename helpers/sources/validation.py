@@ -12,18 +12,17 @@ from .. import catalog
 from ..core import files, masks
 from ..core.errors import DataError
 from ..core.masks import UnknownColor
-from ..core.registry import load_dataset
 from . import custom, layouts, restructure
 from .layouts import Finding, Sample
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What one sample shows: its findings, its photo's hash if it is sound, its mask's levels where they are ids."""
+    """What one sample shows: its findings, its manifest entry if it is sound, its mask's levels where they are ids."""
 
     sample: Sample
     findings: list[Finding]
-    content: str = ""
+    entry: dict = dataclasses.field(default_factory=dict)  # of the manifest, if it is sound
     levels: tuple[int, ...] = ()
 
 
@@ -35,8 +34,11 @@ def examine(name: str | Path) -> list[Finding]:
     looks = files.thread_map(functools.partial(look_at, row=row, release=release), listing.samples, "examining")
     present = shared_levels(looks, row)
     findings = [finding for look in looks for finding in with_shared_levels(look, present, row)]
-    contents = {look.sample: look.content for look in looks if look.content}
+    contents = {look.sample: look.entry["image"]["sha256"] for look in looks if look.entry}
     findings += layouts.find_leaks(list(contents), contents).values()
+    entries = {look.sample: look.entry for look in looks if look.entry}
+    findings += restructure.find_unlike(row, entries).values()
+    findings += restructure.of_all_labels(row, list(entries.values()))
     if not listing.samples:
         findings.append(Finding("all", release.root.name, "no image has a mask; name a mask as its image"))
     faulty = {finding.file for finding in findings if finding.severity == "error"}  # an error says more than a warning
@@ -52,7 +54,7 @@ def unknown_colors(name: str | Path) -> list[UnknownColor]:
 
     def unknown_in(sample: Sample) -> list[UnknownColor]:
         try:
-            return layouts.unknown_colors(files.read_photo(sample.label), row, sample.label.name)[0]
+            return layouts.unknown_colors(masks.read_colors(sample.label), row, sample.label.name)[0]
         except DataError:
             return []
 
@@ -63,8 +65,8 @@ def unknown_colors(name: str | Path) -> list[UnknownColor]:
 def row_of(name: str | Path) -> catalog.Dataset:
     """A registered dataset's row, or that of a folder (a Path, or text with a / in it) which is not registered."""
     if isinstance(name, Path) or "/" in name or os.sep in name:
-        return custom.describe(name, "own")
-    return load_dataset(name)
+        return custom.describe(name, "own", custom.Given())
+    return custom.refresh(name)
 
 
 def look_at(sample: Sample, row: catalog.Dataset, release: restructure.Release) -> Look:
@@ -79,7 +81,7 @@ def look_at(sample: Sample, row: catalog.Dataset, release: restructure.Release) 
     else:
         if entry and (reason := turned_by_exif(sample, ids) or few_classes(ids, row)):
             findings.append(Finding(sample.split, sample.label.name, reason, "warning"))
-    return Look(sample, findings, entry["image"]["sha256"] if entry else "", levels_of(sample, row))
+    return Look(sample, findings, entry or {}, levels_of(sample, row))
 
 
 def is_swapped(sample: Sample, row: catalog.Dataset) -> bool:
@@ -106,7 +108,9 @@ def few_classes(ids: np.ndarray, row: catalog.Dataset) -> str:
     if len(present) == 0:
         return "nothing but void in it, so it teaches nothing; paint it, or take it away"
     if len(present) == 1 and len(row.classes) > 1:
-        return f"only one class in it ({row.classes[present[0]]}); right if the image shows nothing else"
+        few = len(present) < len(np.unique(ids)) and row.holds_ids
+        void = ", and 255 is void: register with levels= if it is a class" if few else ""
+        return f"only one class in it ({row.classes[present[0]]}){void}; right if the image shows nothing else"
     return ""
 
 
@@ -115,7 +119,7 @@ def few_classes(ids: np.ndarray, row: catalog.Dataset) -> str:
 
 def levels_of(sample: Sample, row: catalog.Dataset) -> tuple[int, ...]:
     """Grey levels of a mask, where they should be ids; () if it is not grey."""
-    if row.table or row.levels:
+    if not row.holds_ids or sample.parts:
         return ()
     try:
         return tuple(np.unique(masks.read_ids(sample.label)).tolist())
@@ -128,7 +132,7 @@ def shared_levels(looks: list[Look], row: catalog.Dataset) -> list[int]:
     levels: set[int] = set()
     for look in looks:
         smooth = len(custom.strange_levels(look.levels, row)) > max(8, len(row.classes))
-        blurred = not look.content and look.sample.label.suffix.lower() in custom.JPEG
+        blurred = not look.entry and look.sample.label.suffix.lower() in custom.JPEG
         if not (smooth or blurred):
             levels.update(look.levels)
     return sorted(levels)
@@ -139,5 +143,5 @@ def with_shared_levels(look: Look, present: list[int], row: catalog.Dataset) -> 
     strange = custom.strange_levels(look.levels, row)
     if not strange:
         return look.findings
-    reason = custom.explain_levels(look.sample.label.name, strange, present, row)
+    reason = custom.explain_levels(look.sample.label.name, strange, present or look.levels, row)
     return [dataclasses.replace(f, reason=reason) if "grey level" in f.reason else f for f in look.findings]

@@ -34,6 +34,8 @@ def write_export(
         "weights": {k: to_half(v).cpu().contiguous() for k, v in weights.items()},
         "classes": list(dataset.classes),
         "colors": [list(color) for color in dataset.colors],
+        "flip_pairs": [list(pair) for pair in dataset.flip_pairs],
+        "groups": {name: list(ids) for name, ids in dataset.groups.items()},
         "settings": settings.asdict(),
         "scores": scores,
         "trained_on": trained_on,

@@ -1,5 +1,8 @@
 """Label files and photos: what is refused, what is written, and that nothing is half written."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -79,6 +82,47 @@ def test_a_photo_is_turned_upright(tmp_path):
 def test_sixteen_bit_photos_are_scaled_not_clipped(tmp_path):
     Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)).save(tmp_path / "w.png")
     assert files.read_photo(tmp_path / "w.png")[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "white", "seen"),
+    [
+        ([0, 128, 255], 0, [0, 128, 255]),  # 8 bits in 16
+        ([0, 2048, 4095], 0, [0, 128, 255]),
+        ([0, 2048, 4095], 8190, [0, 64, 128]),
+        ([0.0, 0.5, 1.0], 1, [0, 128, 255]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*is taken for white")
+def test_a_sliver_of_sixteen_bits_is_scaled_by_what_is_stated_or_told(tmp_path, values, white, seen):
+    kind = np.float32 if white == 1 else np.uint16
+    Image.fromarray(np.array([values], kind)).save(tmp_path / "w.tif")
+    assert files.read_photo(tmp_path / "w.tif", white)[0, :, 0].tolist() == seen
+
+
+def test_what_is_taken_for_white_is_said_and_what_lies_beyond_is_refused(tmp_path):
+    Image.fromarray(np.array([[0, 4000]], np.uint16)).save(tmp_path / "w.png")
+    with pytest.warns(UserWarning, match=r"w.png: .* from 0 to 4000: 4095 is taken for white; register .* white="):
+        files.read_photo(tmp_path / "w.png")
+    with pytest.raises(DataError, match="w.png: .* from 0 to 4000, outside 0 to white=1023"):
+        files.read_photo(tmp_path / "w.png", 1023)
+    Image.fromarray(np.array([[0.5]], np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(DataError, match="f.tif: .*no defined white"):
+        files.read_photo(tmp_path / "f.tif")
+
+
+@pytest.mark.parametrize(("value", "white", "good"), [(40000, 0, True), (4000, 0, False), (40000, 4095, False)])
+def test_colours_of_sixteen_bits_are_read_if_they_fill_them(tmp_path, value, white, good):
+    """PIL writes none, so the PNG is put together by hand: one pixel of three channels."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)), (b"IEND", b"")]
+    parts.insert(1, (b"IDAT", zlib.compress(b"\0" + struct.pack(">3H", value, value, value))))
+    chunks = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts]
+    (tmp_path / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    if good:
+        assert files.read_photo(tmp_path / "c.png", white).tolist() == [[[value >> 8] * 3]]
+    else:
+        with pytest.raises(DataError, match="c.png: .*save it with 8 bits a channel"):
+            files.read_photo(tmp_path / "c.png", white)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])

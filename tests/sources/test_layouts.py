@@ -134,7 +134,7 @@ def test_odd_pets_are_handled_or_named(tmp_path):
     assert said["a_1.jpg"] == "GIF of mode P: kept as an RGB PNG" and said["b_2.jpg"].startswith("PNG of mode RGBA")
     assert said["c_3.jpg"] == "a PNG in spite of its name" and "cannot be read as a photo" in said["d_4.jpg"]
     assert "ids outside 0-2: 3" in said["e_5.png"] and said["f_6.jpg"] == "no label of this name"
-    assert "not a photo" in said["a_1.mat"] and not any(file.startswith("._") for file in said)
+    assert "not a picture" in said["a_1.mat"] and not any(file.startswith("._") for file in said)
     bad = {finding.file for finding in findings if finding.severity == "error"}
     assert bad == {"d_4.jpg", "e_5.png", "f_6.jpg"}
 
@@ -340,7 +340,7 @@ def test_other_rules_write_the_labels_anew(tmp_path, monkeypatch, change):
     monkeypatch.setitem(catalog.CATALOG, "camvid", row)
     monkeypatch.setattr(restructure, "FORMAT", restructure.FORMAT + (change == "FORMAT"))
     decoded, read_photo = [], files.read_photo
-    monkeypatch.setattr(files, "read_photo", lambda path: (decoded.append(path), read_photo(path))[1])
+    monkeypatch.setattr(files, "read_photo", lambda path, *_: (decoded.append(path), read_photo(path))[1])
     result = restructure.restructure("camvid", release)
     assert len(decoded) >= 12  # everything is checked again
     changed = {path.parent.name for path in before if path.stat().st_mtime_ns != before[path]}
@@ -359,3 +359,20 @@ def test_real_camvid_and_pets_and_streets(real_data):
         assert len(listing.samples) == count and not any(f.severity == "error" for f in listing.findings)
         ids = release.layout.read(listing.samples[0], load_dataset(dataset))
         assert ids.dtype == np.uint8 and len(np.unique(ids)) > 2
+
+
+def test_cityscapes_own_release_by_its_label_ids(home):
+    ids = np.array([[0, 7, 8, 11], [12, 23, 26, 33]], np.uint8)
+    for split, city, count in (("train", "aachen", 3), ("val", "ulm", 1)):
+        for number in range(count):
+            name, place = f"{city}_{number:06}_000019", home / "data" / "cs"
+            photo = RNG.integers(0, 256, (2, 4, 3), dtype=np.uint8)
+            save(place / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", photo)
+            save(place / "gtFine" / split / city / f"{name}_gtFine_labelIds.png", ids)
+            save(place / "gtFine" / split / city / f"{name}_gtFine_instanceIds.png", ids)
+    release = restructure.find_release("cityscapes", (2, 1))
+    assert release.where == "Release found: data/cs"
+    result = restructure.restructure("cityscapes", release)
+    assert result.counts == {"train": 2, "val": 1, "test": 1}
+    label = masks.read_label(result.folder / "test" / "labels" / "ulm_000000_000019.png", 19)
+    assert label.tolist() == [[255, 0, 1, 2], [3, 10, 13, 18]]
