@@ -104,31 +104,24 @@ def enlarge(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
 def load(where: Path | str, device: torch.device | str | None = None, flip: bool = False) -> Segmenter:
     """Path or http(s) address of an export (trainer.export) -> Segmenter; CheckpointError if it is not one."""
     model, settings, about = export.read_export(where)
-    segmenter = Segmenter(model, settings, device, flip, dataset_of(about, flip))
+    segmenter = Segmenter(model, settings, device, flip, dataset_of(about))
     segmenter.about = {k: about[k] for k in ("scores", "trained_on", "versions")}
     return segmenter
 
 
-def dataset_of(about: dict, flip: bool) -> Dataset:
-    """The dataset that an export describes: its classes and colours, whatever is registered here under its name.
-
-    Pairs that a flip swaps and groups: of the file, else of the dataset of this name if its classes are the same;
-    DataError if `flip` needs them and neither has them.
-    """
+def dataset_of(about: dict) -> Dataset:
+    """The dataset that an export describes: what a prediction means is the file's, whatever is registered here."""
     name, classes = about["settings"]["dataset"], tuple(about["classes"])
     try:
-        here = load_dataset(name)
+        row = load_dataset(name)
     except UNetError:  # registered on another machine
-        here = None
-    same = here if here and here.classes == classes else None
-    if flip and not same and "flip_pairs" not in about:
-        remedy = "register it with the same classes, or predict without flip"
-        raise DataError(f"{name}: which classes trade places in a mirrored image is not known here: {remedy}")
-    base = same or Dataset(name, name, classes, (), tuple(range(1, len(classes))), "mean_iou")
+        row = None
+    if row is None or row.classes != classes:
+        row = Dataset(name, name, classes, (), tuple(range(1, len(classes))), "mean_iou")
     colors = tuple((int(r), int(g), int(b)) for r, g, b in about["colors"])
-    pairs = tuple((int(a), int(b)) for a, b in about.get("flip_pairs", base.flip_pairs))
-    groups = {key: tuple(ids) for key, ids in about.get("groups", base.groups).items()}
-    return replace(base, colors=colors, flip_pairs=pairs, groups=groups)
+    pairs = tuple((int(a), int(b)) for a, b in about.get("flip_pairs", row.flip_pairs))
+    groups = {key: tuple(ids) for key, ids in about.get("groups", row.groups).items()}
+    return replace(row, colors=colors, flip_pairs=pairs, groups=groups)
 
 
 @contextlib.contextmanager
