@@ -17,7 +17,7 @@ from .core import choice, distributed, env, files, masks, photo_files
 from .core.errors import DataError, UNetError
 from .core.registry import load_dataset
 from .settings import SCALES, Settings, make_settings
-from .sources import download, restructure
+from .sources import custom, download, restructure
 from .sources.prepare import prepare as prepare_data
 from .trainer import Trainer
 
@@ -30,7 +30,8 @@ def prepare(options: argparse.Namespace) -> int:
     The release lies in data/, or where the environment variable RELEASE points; without one, synthetic samples are
     made. The same command once more repairs what is missing.
     """
-    result = prepare_data(options.dataset, options.scale)
+    dataset = custom.register(options.own).name if options.own else options.dataset
+    result = prepare_data(dataset, options.scale)
     print(restructure.table(result.findings))
     print(", ".join(f"{count} {split}" for split, count in result.counts.items()))
     return 0
@@ -171,6 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb = add("prepare", prepare, "prepare --dataset camvid")
     add_dataset(verb)
+    verb.add_argument("--own", metavar="FOLDER", help="your images and masks, as a dataset of the folder's name")
     verb.add_argument("--scale", choices=SCALES, help="kept as the default of the other verbs and notebooks")
 
     verb = add("train", train, "train --scale demo --set lr=1e-3")

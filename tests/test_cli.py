@@ -14,6 +14,7 @@ from PIL import Image
 from helpers import cli, predict
 from helpers.core import env, files, masks
 from helpers.core.errors import UNetError
+from helpers.core.registry import load_dataset
 from helpers.sources import custom, download, restructure
 
 
@@ -178,6 +179,29 @@ def test_a_dataset_from_nothing_to_its_scores_without_a_notebook(tmp_path, capsy
     assert run("export", "--run", "x", "--out", tmp_path / "x.onnx") == 0
     predict.to_onnx(predict.load(best, "cpu"), tmp_path / "same.onnx")
     assert (tmp_path / "same.onnx").read_bytes() == (tmp_path / "x.onnx").read_bytes()
+
+
+def test_own_images_are_prepared_in_one_command(tmp_path, capsys):
+    """A folder of ten with one class name and masks of 0 and 255: two classes; again after a correction."""
+    folder = tmp_path / "My Cells"
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(10):
+        mask = np.zeros((24, 24), np.uint8)
+        mask[number : number + 8, 4:12] = 255
+        Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
+        Image.fromarray(np.repeat(mask[..., None] // 2 + number, 3, 2)).save(folder / "images" / f"{number}.png")
+    (folder / "classes.txt").write_text("cell\n")
+    assert run("prepare", "--own", str(folder), "--scale", "smoke") == 0
+    assert (
+        "my-cells: classes 0 background, 1 cell; in the masks 0 is background, 255 is cell" in capsys.readouterr().out
+    )
+    labels = sorted(env.split_dir("my-cells").glob("*/labels/*.png"))
+    assert len(labels) == 10 and all(np.unique(np.asarray(Image.open(path))).tolist() == [0, 1] for path in labels)
+    (folder / "classes.txt").write_text("nucleus\n")
+    assert run("prepare", "--own", str(folder), "--scale", "smoke") == 0
+    assert load_dataset("my-cells").classes == ("background", "nucleus")
+    assert run("train", *set_options(size=32, width=2, depth=2, epochs=1)) == 0
 
 
 # download and export

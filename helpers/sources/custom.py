@@ -5,6 +5,7 @@ import contextlib
 import csv
 import dataclasses
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,7 @@ class Given(NamedTuple):
 
 def register(
     folder: Path | str,
-    name: str,
+    name: str = "",
     flip_pairs: Pairs = (),
     groups: Groups | None = None,
     levels: Levels | None = None,
@@ -58,11 +59,12 @@ def register(
 ) -> catalog.Dataset:
     """Make a dataset of `folder` (images/ and masks/, split or not, with classes.txt or class_dict.csv) under `name`.
 
-    flip_pairs: pairs of classes that trade places in a mirrored image. groups: classes merged before counting. levels:
-    grey level -> class name (or "" for void) where masks hold levels that are not ids. threshold: of two classes, the
-    grey level from which on it is the second. white: the value that means white in photos of more than 8 bits. Prints
-    what the values mean by this.
+    name: by default the folder's own, in small letters. flip_pairs: pairs of classes that trade places in a mirrored
+    image. groups: classes merged before counting. levels: grey level -> class name (or "" for void) where masks hold
+    levels that are not ids. threshold: of two classes, the grey level from which on it is the second. white: the value
+    that means white in photos of more than 8 bits. Prints what the values mean by this.
     """
+    name = name or re.sub(r"[^a-z0-9_-]+", "-", Path(folder).expanduser().resolve().name.lower()).strip("-")
     if not registry.NAME.fullmatch(name) or name in catalog.CATALOG:
         rule = f"take small letters, digits, - and _, and none of {', '.join(catalog.CATALOG)}"
         raise DataError(f"{name!r} cannot be a dataset's name: {rule}")
