@@ -82,6 +82,7 @@ def test_every_axes_of_the_curves_lies_within_the_figure():
     rows = [row | {"accuracy": 0.9} for row in history()]
     for runs in (rows, history(), {"a": rows, "b": rows}):
         figure = plots.curves(runs, HELEN)
+        figure.draw_without_rendering()
         for axes in figure.axes:
             assert axes.bbox.y0 > 0 and axes.bbox.y1 < figure.bbox.height - 20  # room for a legend
     assert [axes.get_ylabel() for axes in plots.curves(rows, HELEN).axes][2] == "validation pixel accuracy"

@@ -25,8 +25,6 @@ def test_overlay_tints_each_class_marks_its_edge_and_leaves_void():
     assert inside.tolist() == [(100 + channel) / 2 for channel in (240, 190, 150)]
     assert edge.tolist() == list(HELEN.colors[1]) and other_edge.tolist() == list(HELEN.colors[10])
     assert void.tolist() == [100, 100, 100]
-    with pytest.raises(ValueError, match="differ in size"):
-        plots.overlay(photo, label[:, :3], HELEN)
 
 
 def test_error_map_marks_the_wrong_pixels_and_never_void():
@@ -48,17 +46,14 @@ def test_predictions_have_a_row_an_image_with_its_title_and_share_of_errors(text
     guess = LABELS[0].copy()
     guess[:4] = (guess[:4] + 1) % 11  # 4 of 40 rows
     figure = plots.predictions(PHOTOS[:2], LABELS[:2], [guess, LABELS[1]], HELEN, ["467_1  F1 $0.91$", "b"])
-    heads, above = [text.get_text() for text in figure.texts[:4]], [text.get_text() for text in figure.texts[4:]]
-    assert heads == ["photo", "truth", "prediction", "errors"]
-    assert above == [r"467_1  F1 \$0.91\$   10 % of the pixels wrong", "b   0 % of the pixels wrong"]
+    assert titles(figure) == ["photo", "truth", "prediction", "errors"] * 2
+    above, below = [text.get_text() for text in figure.texts]
+    assert above == r"467_1  F1 \$0.91\$   10 % of the pixels wrong" and below == "b   0 % of the pixels wrong"
     side = 217
     shown = figure.axes[1].images[0].get_array()  # the truth: no colour but those of classes
     assert set(map(tuple, shown.reshape(-1, 3))) <= set(HELEN.colors) and shown.shape[1] == side
     wrong = (figure.axes[3].images[0].get_array() == (204, 0, 90)).all(-1)
     assert wrong[: wrong.shape[0] // 10].all() and wrong.mean() == pytest.approx(0.1, abs=0.02)
-    tops = [axes.bbox.y1 for axes in figure.axes[::4]]
-    bottoms = [text.get_window_extent().y0 for text in figure.texts[4:]]
-    assert all(0 <= text - tile < 8 for text, tile in zip(bottoms, tops, strict=True))
     texts_fit(figure)
 
 
@@ -126,8 +121,9 @@ def test_feature_maps_show_the_channels_that_differ_most_each_to_its_own_range(t
     left, top = np.zeros((8, 8)), np.zeros((8, 8))
     left[:, :4], top[:4] = 9, 0.01
     maps = np.stack([left, 0.99 * left, top])  # the second tells nothing new
-    figure = plots.feature_maps(PHOTOS[0], {"in": maps, "down1": maps[:, ::2, ::2]}, channels=2)
-    assert titles(figure) == ["in: 3×8×8", "channel 0", "channel 2", "down1: 3×4×4", "channel 0", "channel 2"]
+    figure = plots.feature_maps(PHOTOS[0], {"in": maps, "down1": maps[:, ::2, ::2]})
+    channels = ["channel 0", "channel 2", "channel 1"]
+    assert titles(figure) == ["in: 3×8×8", *channels, "down1: 3×4×4", *channels]
     shown = figure.axes[2].images[0].get_array()
     assert shown[0, 0].sum() > 600 and shown[-1, 0].sum() < 20  # bright and dark, small as the numbers are
     texts_fit(figure)
