@@ -85,8 +85,7 @@ def _block(axes: Axes, row: dict, x: float, y: float, height: float) -> Block:
         body = part(x - columns * column / 2, columns, color, name)
         parts = body, body, body
     if name not in ("photo", "out"):
-        middle = parts[2].get_x() + column
-        axes.plot((middle, middle), (low, low + height), color="white", lw=1.2)  # between the two convolutions
+        axes.vlines(parts[2].get_x() + column, low, low + height, color="white", lw=1.2)  # between two convolutions
     top = low + height + 3
     axes.text(x, top, "\n".join(lines), fontsize=SMALL, ha="center", va="bottom", color=INK, linespacing=1.1)
     top += 14 * len(lines)

@@ -76,6 +76,7 @@ def png(figure: Figure) -> bytes:
     """The figure as PNG bytes: the same figure gives the same bytes, in any thread."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
+    figure.set_layout_engine("none")  # laid out a second time, it would move by a fraction of a pixel
     return buffer.getvalue()
 
 

@@ -136,7 +136,7 @@ def f1_dots(
 
 def _beside(axes: Axes, y: float, text: str) -> None:
     """A text to the right of a chart, level with its y."""
-    axes.text(1.03, y, text, transform=axes.get_yaxis_transform(), va="center", **LABEL)
+    axes.annotate(text, (1, y), (20, 0), axes.get_yaxis_transform(), "offset pixels", va="center", **LABEL)
 
 
 def lr_finder(rates: np.ndarray, losses: np.ndarray, suggestion: float, recipe: float) -> Figure:

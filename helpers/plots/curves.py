@@ -127,7 +127,7 @@ def _notes(axes: Axes, rows: list[dict], color, first: str) -> None:
         epoch = row["epoch"]
         axes.axvline(epoch, color=color, linestyle="--", linewidth=1, alpha=0.8)
         height = next((height for height, taken in free.items() if epoch - taken >= apart), None)
-        if height is not None:
+        if height:
             axes.text(epoch, height[0], row["note"], va=height[1], transform=axes.get_xaxis_transform(), **style)
             free[height] = epoch
 
