@@ -1,7 +1,6 @@
 """The network as the U that it is named after."""
 
 import math
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from ..catalog import Dataset
-from .canvas import HUES, INK, MUTED, SMALL, TEXT, class_color, make_figure, place
+from .canvas import HUES, INK, LEGEND, MUTED, SMALL, TEXT, class_color, paper
 
 DOWN, UP, COPIED, RAISED = HUES[0], HUES[4], "#8fbfdc", "#9ad5c1"  # blocks, and the two halves of an up block's input
 KEY = {
@@ -33,17 +32,21 @@ def architecture(rows: list[dict], dataset: Dataset | None = None) -> Figure:
     """
     rows = [{"name": "photo", "output": rows[0]["input"], "params": 0}, *rows]
     boxes, width, height = _layout(rows)
-    figure = make_figure(width, height)
-    axes = place(figure, 0, 0, width, height)
-    axes.set(xlim=(0, width), ylim=(0, height))
-    axes.set_axis_off()
+    figure, axes = paper(width, height)
     blocks = [_block(axes, row, *box) for row, box in zip(rows, boxes, strict=True)]
     _arrows(axes, blocks)
     if dataset:
         (x, y), w, h = blocks[-1][2].get_xy(), blocks[-1][2].get_width(), boxes[-1][2] / len(dataset.classes)
         for i, name in enumerate(reversed(dataset.classes)):  # the output's channels, one class colour each
             axes.add_patch(Rectangle((x, y + i * h), w, h, facecolor=class_color(dataset, name), linewidth=0))
-    _key(axes, sum(row["params"] for row in rows))
+    weights = sum(row["params"] for row in rows)
+    title = (
+        "each blue or orange block: (3 × 3 convolution → norm → activation) twice, a column each\n"
+        f"above: name and channels, an up block's input, height × width, weights; {weights:,} weights in all"
+    )
+    handles = [Patch(facecolor=color, label=text) for text, color in KEY.items()]
+    shape = LEGEND | dict(fontsize=SMALL, title_fontsize=SMALL, handlelength=1.2, handleheight=0.6, columnspacing=1.2)
+    figure.legend(handles=handles, title=title, loc="lower center", ncols=2 if width < 850 else 3, **shape)
     return figure
 
 
@@ -74,18 +77,15 @@ def _block(axes: Axes, row: dict, x: float, y: float, height: float) -> Block:
         return shape
 
     lines = [f"{high} × {wide}"] + ([f"{row['params']:,}"] if row["params"] else [])
-    if name in ("photo", "out"):
-        body = part(x - column / 2, 1, MUTED if name == "photo" else OUT, name)
-        parts = body, body, body
-    elif name.startswith("up"):
+    if name.startswith("up"):
         parts = part(x - 2 * column, 1, COPIED), part(x - column, 1, RAISED), part(x, 2, UP, name)
         lines.insert(0, f"from {channels} + {channels}")
     else:
-        body = part(x - column, 2, DOWN, name)
+        columns, color = {"photo": (1, MUTED), "out": (1, OUT)}.get(name, (2, DOWN))
+        body = part(x - columns * column / 2, columns, color, name)
         parts = body, body, body
     if name not in ("photo", "out"):
-        middle = parts[2].get_x() + column
-        axes.plot((middle, middle), (low, low + height), color="white", lw=1.2)  # between the two convolutions
+        axes.vlines(parts[2].get_x() + column, low, low + height, color="white", lw=1.2)  # between two convolutions
     top = low + height + 3
     axes.text(x, top, "\n".join(lines), fontsize=SMALL, ha="center", va="bottom", color=INK, linespacing=1.1)
     top += 14 * len(lines)
@@ -112,17 +112,3 @@ def _arrows(axes: Axes, blocks: list[Block]) -> None:
     for body, (copied, *_) in zip(down, up[:0:-1], strict=False):
         arrow(body, RIGHT, copied, LEFT, COPY)
     arrow(up[-1][2], RIGHT, out[2], LEFT, OUT)
-
-
-def _key(axes: Axes, weights: int) -> None:
-    """What a block holds, what colours and numbers mean, along the lower edge."""
-    middle = axes.figure.bbox.width / 2
-    box = dict(boxstyle="round,pad=0.4", facecolor="white", edgecolor=MUTED)
-    style: dict[str, Any] = dict(fontsize=SMALL, ha="center", va="center")
-    text = "each blue or orange block:  (3 × 3 convolution → norm → activation)  twice, a column each"
-    axes.text(middle, 118, text, bbox=box, color=INK, **style)
-    text = f"above: name and channels, an up block's input, height × width, weights; {weights:,} weights in all"
-    axes.text(middle, 88, text, color=MUTED, **style)
-    handles = [Patch(facecolor=color, label=text) for text, color in KEY.items()]
-    shape = dict(fontsize=SMALL, frameon=False, handlelength=1.2, handleheight=0.6, columnspacing=1.2)
-    axes.figure.legend(handles=handles, loc="lower center", ncols=2 if middle < 425 else 3, **shape)

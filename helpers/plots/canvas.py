@@ -1,4 +1,4 @@
-"""What figures are made of: axes placed by the pixel, texts, legends, PNG bytes. No pyplot, so any thread may draw."""
+"""What figures are made of: axes, texts, legends, PNG bytes. No pyplot, so any thread may draw."""
 
 import io
 import math
@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 from matplotlib.patches import Patch
 
 from ..catalog import Dataset
@@ -31,23 +29,40 @@ def make_figure(width: float, height: float) -> Figure:
     return Figure(figsize=((width + 1e-6) / DPI, (height + 1e-6) / DPI), dpi=DPI, facecolor="white")
 
 
+def laid_out(height: float) -> Figure:
+    """A figure in which matplotlib finds the room for labels, legends and texts beside the axes."""
+    figure = make_figure(WIDTH, height)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.07)
+    return figure
+
+
 def place(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
     """New axes at a pixel box, measured from the lower left corner."""
     w, h = figure.bbox.size
     return figure.add_axes((x / w, y / h, width / w, height / h))
 
 
-def chart(figure: Figure, box: tuple[float, float, float, float], xlabel: str = "", ylabel: str = "") -> Axes:
-    """Axes for a chart at a pixel box (x, y, width, height): two spines, pale grid behind the data."""
-    axes = place(figure, *box)
-    axes.set_axisbelow(True)
-    axes.grid(color=FAINT, linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(labelsize=SMALL, color=MUTED, labelcolor=INK)
-    axes.set_xlabel(xlabel, **LABEL)
-    axes.set_ylabel(ylabel, **LABEL)
-    return axes
+def paper(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure and axes all over it, without lines, in pixels from the lower left corner."""
+    figure = make_figure(width, height)
+    axes = place(figure, 0, 0, width, height)
+    axes.set(xlim=(0, width), ylim=(0, height))
+    axes.set_axis_off()
+    return figure, axes
+
+
+def charts(height: float, count: int = 1, columns: int = 1, shared: Sequence[str] = ()) -> tuple[Figure, list[Axes]]:
+    """So many charts in rows, `shared` axes ("sharex", "sharey") alike: two spines, pale grid behind the data."""
+    figure = laid_out(height)
+    for number in range(count):
+        alike = dict.fromkeys(shared, figure.axes[0]) if number else {}
+        axes = figure.add_subplot(math.ceil(count / columns), columns, number + 1, **alike)
+        axes.set_axisbelow(True)
+        axes.grid(color=FAINT, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(MUTED)
+        axes.tick_params(labelsize=SMALL, color=MUTED, labelcolor=INK)
+    return figure, figure.axes
 
 
 def message(text: str) -> Figure:
@@ -61,6 +76,7 @@ def png(figure: Figure) -> bytes:
     """The figure as PNG bytes: the same figure gives the same bytes, in any thread."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
+    figure.set_layout_engine("none")  # laid out a second time, it would move by a fraction of a pixel
     return buffer.getvalue()
 
 
@@ -91,29 +107,21 @@ def spelled_all(dataset: Dataset) -> list[str]:
     return [spelled(dataset, name) for name in dataset.classes]
 
 
-def class_legend(figure: Figure, dataset: Dataset, labels: Sequence[str]) -> Legend:
-    """Class colours along the figure's lower edge, one label a class."""
-    handles = [
-        Patch(facecolor=class_color(dataset, name), edgecolor=MUTED, linewidth=0.5, label=label)
-        for name, label in zip(dataset.classes, labels, strict=True)
-    ]
-    columns, _ = legend_shape(labels, figure.bbox.width)
+def class_legend(figure: Figure, dataset: Dataset, labels: Sequence[str]) -> float:
+    """Class colours along the figure's lower edge, one label a class; returns the pixels that this takes."""
+    handles = [Patch(facecolor=class_color(dataset, name), edgecolor=MUTED, linewidth=0.5) for name in dataset.classes]
+    fitting = max(1, figure.bbox.width // (6.7 * max(map(len, labels)) + 36))
+    rows = math.ceil(len(labels) / fitting)
+    columns = math.ceil(len(labels) / rows)  # evenly filled
     style = LEGEND | dict(handlelength=1.2, handleheight=1.0, columnspacing=1.2, borderaxespad=0.2)
-    return figure.legend(handles=handles, loc="lower center", ncols=columns, **style)
+    figure.legend(handles, labels, loc="lower center", ncols=columns, **style)
+    return rows * (LINE + 3) + 8
 
 
-def legend_shape(labels: Sequence[str], width: float) -> tuple[int, int]:
-    """Labels and a width in pixels -> columns of the class legend and its height in pixels."""
-    columns = max(1, min(len(labels), int(width // (6.7 * max(map(len, labels)) + 36))))
-    rows = math.ceil(len(labels) / columns)
-    columns = math.ceil(len(labels) / rows)  # the same number of rows, evenly filled
-    return columns, rows * (LINE + 3) + 8
-
-
-def top_legend(figure: Figure) -> Legend:
+def top_legend(figure: Figure) -> None:
     """What the lines and bars of the first axes are, along the figure's upper edge."""
     handles, names = figure.axes[0].get_legend_handles_labels()
-    return figure.legend(handles, names, loc="upper center", ncols=4, **LEGEND)
+    figure.legend(handles, names, loc="outside upper center", ncols=4, **LEGEND)
 
 
 def percent(share: float) -> str:
@@ -128,14 +136,3 @@ def shorten(text: str, pixels: float) -> str:
     """The text, cut with an ellipsis where it would not fit."""
     fits = max(2, int(pixels // 7))  # characters
     return plain(text if len(text) <= fits else text[: fits - 1] + "…")
-
-
-def spread(values: Sequence[float], gap: float) -> np.ndarray:
-    """Numbers in 0..1 moved as little as needed to lie `gap` apart within 0..1."""
-    order = np.argsort(values, kind="stable")
-    steps = gap * np.arange(len(order))
-    ideal = np.asarray(values, float)[order] - steps
-    pushed_up, pushed_down = np.maximum.accumulate(ideal), np.minimum.accumulate(ideal[::-1])[::-1]
-    placed = np.empty(len(order))
-    placed[order] = np.clip((pushed_up + pushed_down) / 2, 0, max(0, 1 - steps[-1])) + steps
-    return placed

@@ -6,17 +6,15 @@ import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ..catalog import Dataset
 from . import canvas
-from .canvas import HUES, LABEL, MUTED, SMALL, WIDTH, chart, class_color, make_figure, message, top_legend
+from .canvas import HUES, LABEL, MUTED, SMALL, WIDTH, charts, class_color, message
 
 HEIGHTS = {"top": (0.97, "top"), "bottom": (0.03, "bottom"), "center": (0.5, "center")}  # at which notes are written
 SCORE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.998, 0.999)
 PERFECT = 1e-4  # the error of a score of 1 on a log axis, which has no 0
-LEFT, APART, ROW = 66, 450, 205  # pixels: of the left charts, between two columns, between two rows
-BOX = 375, 155  # a chart's width and height
 Trace = Sequence[Sequence[float]]
 
 
@@ -32,35 +30,34 @@ def curves(runs: dict[str, list[dict]] | list[dict], dataset: Dataset, trace: Tr
     runs = {name: rows for name, rows in runs.items() if rows or len(trace)}
     if not runs:
         return message("no epoch finished yet")
-    charts = _charts(runs, dataset)
-    lines = -(-len(charts) // 2)
-    figure = make_figure(WIDTH, 90 + ROW * lines - (ROW - BOX[1]))
-    for number, (key, title) in enumerate(charts.items()):
-        row, column = divmod(number, 2)
-        box = (LEFT + APART * column, 50 + ROW * (lines - 1 - row), *BOX)
-        axes = chart(figure, box, ylabel=title)
+    metric = dataset.primary_metric
+    named = f"F1 {metric}" if metric in dataset.rows else metric.replace("_", " ").replace("iou", "IoU")
+    titles = {"loss": "loss", dataset.column(metric): f"validation {named}"}  # a column of the history -> its title
+    if all("accuracy" in row for rows in runs.values() for row in rows):
+        titles["accuracy"] = "validation pixel accuracy"
+    titles["lr"] = "learning rate"
+    figure, drawn = charts(450, len(titles), columns=2, shared=["sharex"])
+    epochs, losses, rates = np.reshape(trace, (-1, 3)).T
+    for axes, (key, title) in zip(drawn, titles.items(), strict=True):
         for (name, rows), color in zip(runs.items(), HUES * len(runs), strict=False):
             if key == "loss":
                 _line(axes, rows, "loss", color, f"{name} training".strip(), shift=-0.5)
-                if any("val_loss" in row for row in rows):
-                    _line(axes, rows, "val_loss", color, f"{name} validation".strip(), linestyle=":", lw=2)
+                _line(axes, rows, "val_loss", color, f"{name} validation".strip(), linestyle=":", lw=2)
+            elif key == "lr" and len(trace):
+                axes.plot(epochs, rates, color=color, lw=1.6)
             else:
                 _line(axes, rows, key, color, name)
+            if key == "loss" and len(trace):
+                axes.plot(epochs, losses, color=color, lw=0.8, alpha=0.45, zorder=1)
             _notes(axes, rows, color, "top" if key == "loss" else "bottom")
-    if len(trace):
-        epochs, losses, rates = np.array(trace, float).T
-        figure.axes[0].plot(epochs, losses, color=HUES[0], lw=0.8, alpha=0.45, zorder=1)
-        figure.axes[-1].lines[0].set_data(epochs, rates)
-        figure.axes[-1].lines[0].set_marker("")
-    ends = [axes.get_xlim() for axes in figure.axes]
-    for key, axes in zip(charts, figure.axes, strict=True):
-        axes.set_xlim(min(0, *(low for low, _ in ends)), max(high for _, high in ends))
-        _epoch_axis(axes)
+        axes.set(xlabel="epoch", ylabel=title)
         if key in ("loss", "lr"):
             _log_axis(axes)
         else:
             _score_axis(axes)
-    top_legend(figure)
+    drawn[0].set_xlim(left=0)
+    drawn[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    canvas.top_legend(figure)
     return figure
 
 
@@ -69,17 +66,15 @@ def class_curves(rows: list[dict], dataset: Dataset) -> Figure:
 
     Above each its last value, the weakest in orange. The scale is that of `curves`, and the same in all.
     """
-    table = {name: _column(rows, f"f1_{name}") for name in dataset.classes}
-    last = {name: column[~np.isnan(column)][-1] for name, column in table.items() if not np.isnan(column).all()}
+    table = np.array([_column(rows, f"f1_{name}") for name in dataset.classes])
+    scored = ~np.isnan(table)
+    last = {name: f1[known][-1] for name, f1, known in zip(dataset.classes, table, scored, strict=True) if known.any()}
     if not last:
         return message("no epoch finished yet")
-    known = ~np.isnan(list(table.values())).all(0)
-    mean = _column(rows, "epoch")[known], np.nanmean(np.array(list(table.values()))[:, known], 0)
-    columns, lines = 4, -(-len(last) // 4)
-    figure = make_figure(WIDTH, 52 + 158 * lines)
-    for number, (name, value) in enumerate(last.items()):
-        line, column = divmod(number, columns)
-        axes = chart(figure, (52 + 214 * column, 66 + 158 * (lines - 1 - line), 190, 118))
+    mean = _column(rows, "epoch")[scored.any(0)], np.nanmean(table[:, scored.any(0)], 0)
+    columns = 4
+    figure, drawn = charts(52 + 158 * -(-len(last) // columns), len(last), columns, shared=["sharex", "sharey"])
+    for number, (axes, (name, value)) in enumerate(zip(drawn, last.items(), strict=True)):
         axes.plot(*mean, color="#b0b0b0", lw=1.2)
         _line(axes, rows, f"f1_{name}", class_color(dataset, name), name)
         axes.lines[-1].set_path_effects([patheffects.withStroke(linewidth=2.6, foreground=MUTED)])  # for pale colours
@@ -88,38 +83,20 @@ def class_curves(rows: list[dict], dataset: Dataset) -> Figure:
         weakest = {"color": HUES[1], "fontweight": "bold"} if value == min(last.values()) else {}
         axes.set_title(canvas.shorten(canvas.spelled(dataset, name), 140), loc="left", pad=4, **LABEL | weakest)
         axes.set_title(f"{value:.3f}", loc="right", pad=4, **LABEL | weakest)
-        _score_axis(axes)
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    best = max(figure.axes, key=lambda axes: axes.get_ylim()[1])
-    labels = [label.get_text() for label in best.get_yticklabels()]
-    for number, axes in enumerate(figure.axes):
-        axes.set_ylim(0, best.get_ylim()[1])
-        axes.set_yticks(best.get_yticks(), [""] * len(labels) if number % columns else labels)
-        if number + columns >= len(last):
-            axes.set_xlabel("epoch", **LABEL)
-        else:
-            axes.tick_params(labelbottom=False)
+        lowest = number + columns >= len(last)
+        axes.set_xlabel("epoch" if lowest else "", **LABEL)
+        axes.tick_params(labelleft=number % columns == 0, labelbottom=lowest)
+    _score_axis(max(drawn, key=lambda axes: axes.dataLim.y1))
+    drawn[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
     notes = ", ".join(f"{row['note']} ({row['epoch']:g})" for row in _noted(rows))
     text = "validation F1; grey: the mean of the classes; orange: the weakest" + f"; dashed: {notes}" * bool(notes)
-    figure.text(
-        0.5, 10 / figure.bbox.height, canvas.shorten(text, WIDTH - 20), ha="center", fontsize=SMALL, color=MUTED
-    )
+    figure.supxlabel(canvas.shorten(text, WIDTH - 20), fontsize=SMALL, color=MUTED)
     return figure
 
 
 def _noted(rows: list[dict]) -> list[dict]:
     """The rows with a note; the last one where several were made at one step."""
-    return list({row["step"] if "step" in row else row["epoch"]: row for row in rows if row.get("note")}.values())
-
-
-def _charts(runs: dict[str, list[dict]], dataset: Dataset) -> dict[str, str]:
-    """What is drawn: the history's column and its title; the accuracy where every row has one."""
-    metric = dataset.primary_metric
-    named = f"F1 {metric}" if metric in dataset.rows else metric.replace("_", " ").replace("iou", "IoU")
-    charts = {"loss": "loss", dataset.column(metric): f"validation {named}"}
-    if all("accuracy" in row for rows in runs.values() for row in rows):
-        charts["accuracy"] = "validation pixel accuracy"
-    return charts | {"lr": "learning rate"}
+    return list({row["step"]: row for row in rows if row.get("note")}.values())
 
 
 def _column(rows: list[dict], key: str) -> np.ndarray:
@@ -129,11 +106,11 @@ def _column(rows: list[dict], key: str) -> np.ndarray:
 
 def _line(axes: Axes, rows: list[dict], key: str, color, name: str, shift: float = 0.0, **style) -> None:
     """A history column over epochs; dots too while there are few rows. A row without the value breaks no line."""
-    marker = "o" if len(rows) <= 40 else ""
     epochs, values = _column(rows, "epoch"), _column(rows, key)
     known = ~np.isnan(values)
-    style = dict(color=color, marker=marker, ms=3, lw=1.6, label=name) | style
-    axes.plot(epochs[known] + shift, values[known], **style)
+    if known.any():
+        style = dict(color=color, marker="o" if len(rows) <= 40 else "", ms=3, lw=1.6, label=name) | style
+        axes.plot(epochs[known] + shift, values[known], **style)
 
 
 def _notes(axes: Axes, rows: list[dict], color, first: str) -> None:
@@ -150,25 +127,20 @@ def _notes(axes: Axes, rows: list[dict], color, first: str) -> None:
         epoch = row["epoch"]
         axes.axvline(epoch, color=color, linestyle="--", linewidth=1, alpha=0.8)
         height = next((height for height, taken in free.items() if epoch - taken >= apart), None)
-        if height is not None:
+        if height:
             axes.text(epoch, height[0], row["note"], va=height[1], transform=axes.get_xaxis_transform(), **style)
             free[height] = epoch
 
 
-def _epoch_axis(axes: Axes) -> None:
-    """Whole numbers, named below."""
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("epoch", **LABEL)
-
-
 def _score_axis(axes: Axes) -> None:
     """Scores up to 1 on a log scale of 1 - score: from .9 to .95 is as high as from 0 to .5."""
-    scores = np.concatenate([line.get_ydata() for line in axes.lines if line.get_linestyle() == "-"] or [[0.0]])
+    scores = [line.get_ydata() for line in axes.lines if line.get_linestyle() == "-"]
+    best = np.max(np.concatenate([[0.5], *scores]))
     to_error = lambda score: -np.log10(np.maximum(1 - np.asarray(score, float), PERFECT))  # noqa: E731
     axes.set_yscale("function", functions=(to_error, lambda height: 1 - 10.0 ** -np.asarray(height, float)))
-    ticks = [tick for tick in SCORE_TICKS if tick <= np.max(scores, initial=0.5)]
+    ticks = [tick for tick in SCORE_TICKS if tick <= best]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_ylim(0, 1 - max((1 - np.max(scores, initial=0.5)) * 0.8, PERFECT))
+    axes.set_ylim(0, 1 - max((1 - best) * 0.8, PERFECT))
 
 
 def _log_axis(axes: Axes) -> None:
@@ -181,5 +153,5 @@ def _log_axis(axes: Axes) -> None:
     axes.set_ylim(max(values.min(), values.max() / 1e4) / 1.3, values.max() * 1.3)
     subs = (1, 2, 5) if values.max() < 100 * values.min() else (1,)
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.lib.stride_tricks import sliding_window_view
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..catalog import Dataset
 from ..core.masks import VOID, colorize
@@ -17,15 +17,13 @@ from .canvas import HUES, INK, LABEL, LINE, SMALL, WIDTH, make_figure, percent, 
 
 WRONG, RIGHT, EDGE, UNSCORED = (204, 0, 90), (226, 226, 226), (188, 188, 188), (140, 140, 140)
 Images = Sequence[np.ndarray] | np.ndarray  # uint8: a list of [H,W,3] or [H,W], or one array of them
-Texts = Sequence[str] | None
+Texts = Sequence[str]
 Tile = tuple[np.ndarray, str]  # a picture uint8 [h,w,3] and the text above it
 Rows = list[list[Tile]]
 
 
 def overlay(image: np.ndarray, label: np.ndarray, dataset: Dataset, alpha: float = 0.5) -> np.ndarray:
     """Photo uint8 [H,W,3] tinted by label uint8 [H,W] -> uint8 [H,W,3]; edges twice as strong, void untouched."""
-    if image.shape[:2] != label.shape:
-        raise ValueError(f"photo {image.shape[:2]} and label {label.shape} differ in size")
     weight = np.where(_edges(label), min(1.0, 2 * alpha), alpha) * (label != VOID)
     mixed = image + (colorize(label, dataset) - image.astype(np.float32)) * weight[..., None]
     return np.rint(mixed).astype(np.uint8)
@@ -33,8 +31,6 @@ def overlay(image: np.ndarray, label: np.ndarray, dataset: Dataset, alpha: float
 
 def error_map(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Two labels uint8 [H,W] -> uint8 [H,W,3]: wrong pixels magenta on pale grey, the truth's void dark grey."""
-    if truth.shape != prediction.shape:
-        raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in size")
     picture = np.where(_edges(truth)[..., None], EDGE, RIGHT).astype(np.uint8)
     picture[truth != prediction] = WRONG
     picture[truth == VOID] = UNSCORED
@@ -49,14 +45,13 @@ def _edges(label: np.ndarray) -> np.ndarray:
     return edge
 
 
-def pairs(images: Images, labels: Images, dataset: Dataset, titles: Texts = None, columns: int = 4) -> Figure:
-    """Photos uint8 [H,W,3], each beside its label uint8 [H,W]; `columns` counts both: 4 are two samples a row."""
-    side = (WIDTH - 6) // columns - 6
+def pairs(images: Images, labels: Images, dataset: Dataset, titles: Texts = ()) -> Figure:
+    """Photos uint8 [H,W,3], each beside its label uint8 [H,W], two samples a row."""
+    side = (WIDTH - 6) // 4 - 6
     tiles: list[Tile] = []
     for image, label, title in zip(images, labels, titles or [""] * len(images), strict=True):
         tiles += [(_photo(image, side), title), (_fit(colorize(label, dataset), side), "")]
-    columns = max(2, columns // 2 * 2)  # a photo and its label stay in one row
-    return _grid(_rows(tiles, columns), side, dataset)
+    return _grid(_rows(tiles, columns=4), side, dataset)
 
 
 def batch(images: Images, labels: Images, dataset: Dataset, columns: int = 5, width: int = WIDTH) -> Figure:
@@ -67,17 +62,17 @@ def batch(images: Images, labels: Images, dataset: Dataset, columns: int = 5, wi
     return _grid([row for pair in zip(photos, maps, strict=True) for row in pair], side, dataset, gap=4)
 
 
-def predictions(images: Images, truths: Images, labels: Images, dataset: Dataset, titles: Texts = None) -> Figure:
+def predictions(images: Images, truths: Images, labels: Images, dataset: Dataset, titles: Texts = ()) -> Figure:
     """A row an image: photo uint8 [H,W,3], true and predicted label uint8 [H,W], errors; title and share of errors."""
     side = (WIDTH - 6) // 4 - 6
-    rows, above = [], []
+    rows, above, heads = [], [], ("photo", "truth", "prediction", "errors")
     for image, truth, guess, title in zip(images, truths, labels, titles or [""] * len(images), strict=True):
         small_truth, small_guess = _fit(truth, side), _fit(guess, side)  # so that an error is as wide as in the label
         maps = colorize(small_truth, dataset), colorize(small_guess, dataset), error_map(small_truth, small_guess)
-        rows.append([(_photo(image, side), ""), *((picture, "") for picture in maps)])
+        rows.append(list(zip((_photo(image, side), *maps), heads, strict=True)))
         wrong = (truth != guess)[truth != VOID]
         above.append(f"{title}   {percent(wrong.sum() / max(1, wrong.size))} of the pixels wrong".strip())
-    return _grid(rows, side, dataset, heads=("photo", "truth", "prediction", "errors"), above=above)
+    return _grid(rows, side, dataset, above=above)
 
 
 def parse(image: np.ndarray, prediction: np.ndarray, dataset: Dataset) -> Figure:
@@ -124,19 +119,17 @@ def resampling(label: np.ndarray, nearest: np.ndarray, bilinear: np.ndarray, dat
     tiles = [(_fit(colorize(ids, dataset), side), text) for text, ids in pictures.items()]
     names = [f"{i}  {spelled(dataset, name, short=False)}" for i, name in enumerate(dataset.classes)]
     figure = _grid([tiles], side, dataset, labels=names)
-    whole, *enlarged = figure.axes
-    down, right = np.divide(tiles[0][0].shape[:2], nearest.shape)
-    _frame(whole, (left * right - 0.5, top * down - 0.5), wide * right, high * down, "white")
-    cell = side / max(high, wide)
-    shown = zip(enlarged, tiles[1:], (nearest, rounded), (invented & False, invented), strict=True)
-    for axes, (picture, _), ids, marked in shown:
+    for axes, (h, w) in zip(figure.axes, (nearest.shape, (high, wide), (high, wide)), strict=True):
+        axes.images[0].set_extent((-0.5, w - 0.5, h - 0.5, -0.5))  # from here on in ids, not in the tile's pixels
+    _frame(figure.axes[0], (left - 0.5, top - 0.5), wide, high, "white")
+    for axes, ids, shown in zip(figure.axes[1:], (nearest, rounded), (nearest, known), strict=True):
+        bright = colorize(shown[crop], dataset) @ (0.3, 0.59, 0.11) > 120
         for (y, x), i in np.ndenumerate(ids[crop]):
-            at = (x + 0.5) * cell - 0.5, (y + 0.5) * cell - 0.5
-            pixel = picture[int(at[1]), int(at[0])]
-            if marked[crop][y, x]:
-                _frame(axes, (x * cell + 1, y * cell + 1), cell - 3, cell - 3, np.divide(WRONG, 255))
-            color, weight = INK if pixel @ (0.3, 0.59, 0.11) > 120 else "white", "bold" if marked[crop][y, x] else None
-            axes.text(*at, f"{i}", ha="center", va="center", color=color, fontsize=SMALL, fontweight=weight)
+            color = INK if bright[y, x] else "white"
+            text = axes.text(x, y, f"{i}", color=color, fontsize=SMALL, ha="center", va="center")
+            if ids is rounded and invented[crop][y, x]:
+                _frame(axes, (x - 0.45, y - 0.45), 0.88, 0.88, np.divide(WRONG, 255))
+                text.set_fontweight("bold")
     return figure
 
 
@@ -168,11 +161,9 @@ def flips(image: np.ndarray, label: np.ndarray, dataset: Dataset) -> Figure:
     for axes, (text, (_, ids)) in zip(figure.axes, versions.items(), strict=True):
         paper = dict(facecolor=np.divide(WRONG, 255) if "wrong" in text else INK, linewidth=0, pad=1.5)
         small = _fit(ids, side)
-        shown = np.intersect1d(small, sided)
-        middle = np.nonzero(np.isin(small, shown))[0].mean() if shown.size else 0
-        for i in shown:
-            ys, xs = np.nonzero(small == i)
-            y, va = (ys.min() - 5, "bottom") if ys.mean() < middle else (ys.max() + 5, "top")
+        for i in np.intersect1d(small, sided):
+            ys, xs = np.nonzero(small == i)  # named above in the upper half, below in the lower one
+            y, va = (ys.min() - 5, "bottom") if ys.mean() < len(small) / 2 else (ys.max() + 5, "top")
             name = spelled(dataset, dataset.classes[i], short=False)
             axes.text(xs.mean(), y, name, fontsize=SMALL, color="white", ha="center", va=va, bbox=paper)
     return figure
@@ -187,18 +178,18 @@ def _around(mask: np.ndarray) -> tuple[slice, slice]:
     return np.s_[max(0, ys.min() - margin) : ys.max() + margin, max(0, xs.min() - margin) : xs.max() + margin]
 
 
-def feature_maps(image: np.ndarray, levels: dict[str, np.ndarray], channels: int = 5) -> Figure:
+def feature_maps(image: np.ndarray, levels: dict[str, np.ndarray]) -> Figure:
     """Photo uint8 [H,W,3] and features float [C,h,w] by block: a row a block, channels that differ most, each to 0..1.
 
     The first tile of a row is the photo at the size of that level.
     """
-    side = (WIDTH - 6) // (channels + 1) - 6
+    side = (WIDTH - 6) // 6 - 6
     rows: Rows = []
     for name, maps in levels.items():
         high, wide = maps.shape[1:]
         small = np.asarray(Image.fromarray(image).resize((wide, high), Image.Resampling.BOX))
         tiles = [(_fit(small, side), f"{name}: {len(maps)}×{high}×{wide}")]
-        for i in _unlike(maps, channels):
+        for i in _unlike(maps, 5):
             low, top = np.quantile(maps[i], (0.01, 0.99))
             shade = np.clip((maps[i] - low) / max(top - low, 1e-9), 0, 1)
             picture = matplotlib.colormaps["magma"](np.rint(24 * shade) / 24)[..., :3]  # few colours: a smaller PNG
@@ -232,19 +223,16 @@ def receptive_field(image: np.ndarray, gradient: np.ndarray, pixel: tuple[int, i
     inside = np.cumsum(np.bincount(away.ravel(), weights=gradient.ravel())) / gradient.sum()
     sides = 2 * np.arange(len(inside)) + 1
     most = int(sides[np.searchsorted(inside, 0.95)])
-    figure = make_figure(WIDTH, 410)
-    left, right = min(0, x - limit / 2) - 3, max(wide, x + limit / 2) + 3  # the photo and the larger square
-    top, bottom = min(0, y - limit / 2) - 3, max(high, y + limit / 2) + 3
-    scale = 376 / max(right - left, bottom - top)
-    axes = place(figure, 6, 6, scale * (right - left), scale * (bottom - top))
-    axes.imshow(_heated(image, gradient), interpolation="nearest", aspect="auto", extent=(0, wide, high, 0))
-    axes.set(xlim=(left, right), ylim=(bottom, top))
+    figure, (axes, curve) = canvas.charts(410, 2, columns=2)
+    axes.imshow(_heated(image, gradient), interpolation="nearest", extent=(0, wide, high, 0))
+    half = limit / 2 + 3  # the photo and the larger square are seen whole
+    axes.set(xlim=(min(0, x - half), max(wide, x + half)), ylim=(max(high, y + half), min(0, y - half)))
     axes.set_axis_off()
     axes.set_title("what moves the output at the cross", **LABEL)
-    curve = canvas.chart(figure, (450, 56, 430, 326), "side of the square, in pixels", "share of the gradient inside")
     curve.plot(sides, inside, color=INK, lw=1.6)
     end = 1.05 * max(limit, sides[-1])
-    curve.set(xlim=(0, end), ylim=(0, 1.02))
+    curve.set(xlim=(0, end), ylim=(0, 1.02), xlabel="side of the square, in pixels")
+    curve.set_ylabel("share of the gradient inside")
     for width, color, text, height in ((most, HUES[0], "95 % lies within", 0.5), (limit, HUES[1], "at most", 0.25)):
         _frame(axes, (x + 0.5 - width / 2, y + 0.5 - width / 2), width, width, color)
         curve.axvline(width, color=color, lw=2)
@@ -264,11 +252,8 @@ def _heated(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 def _fit(picture: np.ndarray, side: int, smooth: bool = False) -> np.ndarray:
     """uint8 [H,W] or [H,W,3] -> the same, its longer side `side` pixels; not smooth: nearest neighbour."""
-    height, width = picture.shape[:2]
-    scale = side / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     how = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size, how))
+    return np.asarray(ImageOps.contain(Image.fromarray(np.ascontiguousarray(picture)), (side, side), how))
 
 
 def _photo(image: np.ndarray, side: int) -> np.ndarray:
@@ -287,39 +272,27 @@ def _rows(tiles: list[Tile], columns: int) -> Rows:
 
 
 def _grid(
-    rows: Rows,
-    side: int,
-    dataset: Dataset | None = None,
-    labels: Texts = None,
-    gap: int = 6,
-    heads: Texts = None,
-    above: Texts = None,
+    rows: Rows, side: int, dataset: Dataset | None = None, labels: Texts = (), gap: int = 6, above: Texts = ()
 ) -> Figure:
-    """Rows of tiles in cells `side` wide, `heads` over the columns, texts `above` the rows; the class legend."""
+    """Rows of tiles in cells `side` wide, a text `above` each row; a dataset's legend, with its names or `labels`."""
     width = gap + max(map(len, rows)) * (side + gap)
-    if dataset and not labels:  # a narrow figure has no room for the long names
-        labels = canvas.spelled_all(dataset) if width > 600 else [canvas.plain(name) for name in dataset.classes]
-    labels = labels or []
-    heights = [max(picture.shape[0] for picture, _ in row) + LINE * any(text for _, text in row) for row in rows]
-    bottom = canvas.legend_shape(labels, width)[1] if dataset else 0
-    y = sum(heights) + gap * (len(rows) + 1) + bottom + LINE * (len(above or ()) + bool(heads))
-    figure = make_figure(width, y)
-    for column, text in enumerate(heads or ()):
-        x = gap + column * (side + gap) + side / 2
-        figure.text(x / width, 1 - 5 / y, text, ha="center", va="top", fontweight="bold", **LABEL)
-    y -= LINE * bool(heads)
-    for row, height, title in zip(rows, heights, above or [""] * len(rows), strict=True):
-        y -= gap + height + LINE * bool(above)
-        at = gap / width, (y + height + 3) / figure.bbox.height
-        if title:
-            figure.text(*at, canvas.shorten(title, width - gap), va="bottom", fontsize=SMALL, color=INK)
-        room = height - LINE * any(text for _, text in row)
+    figure, bottom = make_figure(width, 1), 0.0
+    if dataset:  # a narrow figure has no room for the long names
+        names = canvas.spelled_all(dataset) if width > 600 else [canvas.plain(name) for name in dataset.classes]
+        bottom = canvas.class_legend(figure, dataset, labels or names)
+    above = above or [""] * len(rows)
+    rooms = [max(picture.shape[0] for picture, _ in row) for row in rows]
+    lines = [LINE * (any(text for _, text in row) + bool(title)) for row, title in zip(rows, above, strict=True)]
+    y = sum(rooms) + sum(lines) + gap * (len(rows) + 1) + bottom
+    figure.set_figheight((y + 1e-6) / canvas.DPI)
+    for row, room, line, title in zip(rows, rooms, lines, above, strict=True):
+        at = gap / width, (y - gap) / figure.bbox.height
+        figure.text(*at, canvas.shorten(title, width - gap), va="top", fontsize=SMALL, color=INK)
+        y -= gap + line + room
         for column, (picture, text) in enumerate(row):
             h, w = picture.shape[:2]  # in the middle of a cell of side x room
             axes = place(figure, gap + column * (side + gap) + (side - w) // 2, y + (room - h) // 2, w, h)
             axes.imshow(picture, interpolation="nearest", aspect="auto")
             axes.set_axis_off()
             axes.set_title(canvas.shorten(text, side), pad=3, **LABEL)
-    if dataset:
-        canvas.class_legend(figure, dataset, labels)
     return figure

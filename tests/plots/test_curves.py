@@ -13,35 +13,30 @@ HELEN = load_dataset("helen")
 
 def history(epochs=5, start=0.2):
     return [
-        {
-            "epoch": e,
-            "step": 10 * e,
-            "loss": 3 / e,
-            "val_loss": 4 / e,
-            "lr": 1e-3 / e,
-            "f1_overall": start + 0.1 * e,
-            "note": "",
-        }
+        dict(epoch=e, step=10 * e, loss=3 / e, val_loss=4 / e, lr=1e-3 / e, f1_overall=start + 0.1 * e, note="")
         | {f"f1_{name}": 0.05 * e for name in HELEN.classes}
         for e in range(1, epochs + 1)
     ]
 
 
+def noted(*changes, epochs=10):
+    """A history, and behind it a row for each (epoch, note)."""
+    rows = history(epochs)
+    blank = dict.fromkeys(rows[0], math.nan)
+    return rows + [blank | {"epoch": epoch, "step": 10 * epoch, "lr": 1e-4, "note": note} for epoch, note in changes]
+
+
 def test_curves_draw_each_run_and_mark_each_note():
-    rows = history()
-    note = {**dict.fromkeys(rows[0], math.nan), "epoch": 2.5, "step": 25, "lr": 1e-4, "note": "lr 1e-04"}
+    *rows, note = noted((2.5, "lr 1e-04"), epochs=5)
     figure = plots.curves({"a": [*rows[:2], note, *rows[2:]], "b": history(start=0.1)}, HELEN)
     for axes in figure.axes:
         dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
         assert [line.get_xdata()[0] for line in dashed] == [2.5]
         assert "lr 1e-04" in [text.get_text() for text in axes.texts]
-    loss = figure.axes[0]
-    training = [line for line in loss.lines if line.get_linestyle() == "-"]
-    assert len(training) == 2
-    assert training[0].get_xdata().tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]  # the mean of an epoch stands at its middle
-    assert training[0].get_ydata().tolist() == [3 / e for e in range(1, 6)]  # the note breaks no line
-    validation = [line for line in loss.lines if line.get_linestyle() == ":"]
-    assert validation[0].get_xydata().tolist() == [[e, 4 / e] for e in range(1, 6)]
+    training, other = (line for line in figure.axes[0].lines if line.get_linestyle() == "-")
+    assert training.get_xydata().tolist() == [[e - 0.5, 3 / e] for e in range(1, 6)]  # the middle; no gap at the note
+    validation, other = (line for line in figure.axes[0].lines if line.get_linestyle() == ":")
+    assert validation.get_xydata().tolist() == [[e, 4 / e] for e in range(1, 6)]
 
 
 @pytest.mark.parametrize("rows", [[], history(1)])
@@ -49,12 +44,6 @@ def test_short_histories_draw(rows):
     assert len(plots.png(plots.curves(rows, HELEN))) > 1000
     if not rows:
         assert any("no epoch" in text.get_text() for text in plots.curves(rows, HELEN).texts)
-
-
-def noted(*changes):
-    rows = history(10)
-    blank = dict.fromkeys(rows[0], math.nan)
-    return rows + [blank | {"epoch": epoch, "step": 10 * epoch, "lr": 1e-4, "note": note} for epoch, note in changes]
 
 
 def test_changes_that_lie_close_are_all_written_on_every_curve():
@@ -82,6 +71,7 @@ def test_every_axes_of_the_curves_lies_within_the_figure():
     rows = [row | {"accuracy": 0.9} for row in history()]
     for runs in (rows, history(), {"a": rows, "b": rows}):
         figure = plots.curves(runs, HELEN)
+        figure.draw_without_rendering()
         for axes in figure.axes:
             assert axes.bbox.y0 > 0 and axes.bbox.y1 < figure.bbox.height - 20  # room for a legend
     assert [axes.get_ylabel() for axes in plots.curves(rows, HELEN).axes][2] == "validation pixel accuracy"

@@ -19,14 +19,16 @@ def titles(figure):
     return [axes.get_title() for axes in figure.axes]
 
 
+def keys(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
 def test_overlay_tints_each_class_marks_its_edge_and_leaves_void():
     photo, label = np.full((1, 4, 3), 100, np.uint8), np.array([[1, 1, 10, 255]], np.uint8)
     inside, edge, other_edge, void = plots.overlay(photo, label, HELEN, alpha=0.5)[0]
     assert inside.tolist() == [(100 + channel) / 2 for channel in (240, 190, 150)]
     assert edge.tolist() == list(HELEN.colors[1]) and other_edge.tolist() == list(HELEN.colors[10])
     assert void.tolist() == [100, 100, 100]
-    with pytest.raises(ValueError, match="differ in size"):
-        plots.overlay(photo, label[:, :3], HELEN)
 
 
 def test_error_map_marks_the_wrong_pixels_and_never_void():
@@ -38,8 +40,8 @@ def test_error_map_marks_the_wrong_pixels_and_never_void():
 def test_photos_and_labels_of_several_sizes_lie_in_rows():
     figure = plots.pairs(PHOTOS, LABELS, HELEN, ["one", "two", "three"])
     assert titles(figure) == ["one", "", "two", "", "three", ""]
-    assert [text.get_text() for text in figure.legends[0].get_texts()][1:3] == ["face", "lb  left brow"]
-    sides = [(axes.bbox.width.round(), axes.bbox.height.round()) for axes in figure.axes]
+    assert keys(figure)[1:3] == ["face", "lb  left brow"]
+    sides = [axes.bbox.size.round().tolist() for axes in figure.axes]
     assert all(max(side) == 217 for side in sides) and sides[0] == sides[1]  # 4 columns of 900 pixels
     assert figure.axes[0].bbox.y0 == figure.axes[1].bbox.y0  # a photo and its label on one level
 
@@ -48,17 +50,14 @@ def test_predictions_have_a_row_an_image_with_its_title_and_share_of_errors(text
     guess = LABELS[0].copy()
     guess[:4] = (guess[:4] + 1) % 11  # 4 of 40 rows
     figure = plots.predictions(PHOTOS[:2], LABELS[:2], [guess, LABELS[1]], HELEN, ["467_1  F1 $0.91$", "b"])
-    heads, above = [text.get_text() for text in figure.texts[:4]], [text.get_text() for text in figure.texts[4:]]
-    assert heads == ["photo", "truth", "prediction", "errors"]
-    assert above == [r"467_1  F1 \$0.91\$   10 % of the pixels wrong", "b   0 % of the pixels wrong"]
+    assert titles(figure) == ["photo", "truth", "prediction", "errors"] * 2
+    above, below = [text.get_text() for text in figure.texts]
+    assert above == r"467_1  F1 \$0.91\$   10 % of the pixels wrong" and below == "b   0 % of the pixels wrong"
     side = 217
     shown = figure.axes[1].images[0].get_array()  # the truth: no colour but those of classes
     assert set(map(tuple, shown.reshape(-1, 3))) <= set(HELEN.colors) and shown.shape[1] == side
     wrong = (figure.axes[3].images[0].get_array() == (204, 0, 90)).all(-1)
     assert wrong[: wrong.shape[0] // 10].all() and wrong.mean() == pytest.approx(0.1, abs=0.02)
-    tops = [axes.bbox.y1 for axes in figure.axes[::4]]
-    bottoms = [text.get_window_extent().y0 for text in figure.texts[4:]]
-    assert all(0 <= text - tile < 8 for text, tile in zip(bottoms, tops, strict=True))
     texts_fit(figure)
 
 
@@ -69,7 +68,7 @@ def test_a_batch_has_each_label_under_its_photo(texts_fit):
     assert all(x == x2 and y > y2 for (x, y), (x2, y2) in zip(photos, maps, strict=True))
     for width, name in ((900, "lb  left brow"), (450, "lb")):  # the long names where there is room
         figure = plots.batch(np.stack([PHOTOS[0]] * 4), np.stack([LABELS[0]] * 4), HELEN, 4, width)
-        assert figure.legends[0].get_texts()[2].get_text() == name and figure.bbox.width < width
+        assert keys(figure)[2] == name and figure.bbox.width < width
         texts_fit(figure)
 
 
@@ -78,11 +77,10 @@ def test_classes_are_named_with_their_share(texts_fit):
     label[:20], label[20, :30] = 0, 6
     assert titles(plots.class_overlays(PHOTOS[0], label, HELEN)) == ["background  50 %", "nose  1.2 %"]
     figure = plots.parse(PHOTOS[0], label, HELEN)
-    legend = figure.legends[0]
+    assert {"bg  background 50 %", "nose 1.2 %", "hair 0 %"} <= set(keys(figure))
     texts_fit(figure)
     label.flat[:11] = np.arange(11)  # every class, most of them in one pixel
     texts_fit(plots.class_overlays(PHOTOS[0], label, HELEN))
-    assert {"bg  background 50 %", "nose 1.2 %", "hair 0 %"} <= {text.get_text() for text in legend.get_texts()}
 
 
 def test_resampling_frames_the_invented_ids(texts_fit):
@@ -126,8 +124,9 @@ def test_feature_maps_show_the_channels_that_differ_most_each_to_its_own_range(t
     left, top = np.zeros((8, 8)), np.zeros((8, 8))
     left[:, :4], top[:4] = 9, 0.01
     maps = np.stack([left, 0.99 * left, top])  # the second tells nothing new
-    figure = plots.feature_maps(PHOTOS[0], {"in": maps, "down1": maps[:, ::2, ::2]}, channels=2)
-    assert titles(figure) == ["in: 3×8×8", "channel 0", "channel 2", "down1: 3×4×4", "channel 0", "channel 2"]
+    figure = plots.feature_maps(PHOTOS[0], {"in": maps, "down1": maps[:, ::2, ::2]})
+    channels = ["channel 0", "channel 2", "channel 1"]
+    assert titles(figure) == ["in: 3×8×8", *channels, "down1: 3×4×4", *channels]
     shown = figure.axes[2].images[0].get_array()
     assert shown[0, 0].sum() > 600 and shown[-1, 0].sum() < 20  # bright and dark, small as the numbers are
     texts_fit(figure)
@@ -150,8 +149,7 @@ def test_receptive_field_boxes_hold_what_they_say(texts_fit):
 
 def test_a_dollar_in_a_class_name_is_a_dollar():
     dataset = dataclasses.replace(load_dataset("pets"), classes=("a$b$", "background", "border"))
-    legend = plots.pairs(PHOTOS[:1], [LABELS[0] % 3], dataset).legends[0]
-    assert legend.get_texts()[0].get_text() == r"a\$b\$"
+    assert keys(plots.pairs(PHOTOS[:1], [LABELS[0] % 3], dataset))[0] == r"a\$b\$"
     assert titles(plots.class_overlays(PHOTOS[0], LABELS[0] * 0, dataset)) == [r"a\$b\$  100 %"]  # once, not twice
     assert len(plots.png(plots.confusion(np.ones((3, 3), int), dataset))) > 1000
 
