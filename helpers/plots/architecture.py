@@ -15,9 +15,9 @@ KEY = {
     "max pool: half the size": HUES[1],
     "transposed convolution: twice the size": HUES[2],
     "skip: copied as it is": MUTED,
-    "1 × 1 convolution: a number a class": HUES[3],
-    "copied half of an up block's input": COPIED,
-    "half that comes from below, beside it": RAISED,
+    "1 × 1 convolution: one number per class": HUES[3],
+    "input from the skip": COPIED,
+    "input from the level below, enlarged": RAISED,
 }
 POOL, RAISE, COPY, OUT = list(KEY.values())[:4]
 LEFT, RIGHT, BOTTOM = (0, 0.5), (1, 0.5), (0.5, 0)  # the middle of a block's side, as shares of its width and height
@@ -42,7 +42,7 @@ def architecture(rows: list[dict], dataset: Dataset | None = None) -> Figure:
     weights = sum(row["params"] for row in rows)
     title = (
         "each blue or orange block: (3 × 3 convolution → norm → activation) twice, a column each\n"
-        f"above: name and channels, an up block's input, height × width, weights; {weights:,} weights in all"
+        f"above: name and output channels, input channels, height × width, parameters; {weights:,} in all"
     )
     handles = [Patch(facecolor=color, label=text) for text, color in KEY.items()]
     shape = LEGEND | dict(fontsize=SMALL, title_fontsize=SMALL, handlelength=1.2, handleheight=0.6, columnspacing=1.2)

@@ -123,8 +123,8 @@ def f1_dots(
         axes.plot([], [], color=INK, lw=2.5, label="95 % interval")
     for (other, values), hue in zip(others.items(), HUES[1:], strict=False):
         marks = [values.get(row, np.nan) for row in order]
-        axes.plot(marks, places, "D", color=hue, markeredgecolor="white", markersize=7, label=other, clip_on=False)
-    least = np.nanmin(np.concatenate([line.get_xdata() for line in axes.lines]), initial=0.62)
+        axes.plot(marks, places, "D", color=hue, ms=5, label=other, zorder=4, clip_on=False)  # on the dots, smaller
+    least = np.nanmin(np.concatenate([line.get_xdata() for line in axes.lines]), initial=0.9)
     axes.set(xlabel="F1", xlim=(max(0, least - 0.02), 1), ylim=(places[-1] + 0.7, -0.7))
     if classes < len(order):
         axes.text(axes.get_xlim()[0], classes, " groups: their classes are counted as one", va="center", **NOTE)
@@ -193,7 +193,7 @@ def directions(steps: dict[str, np.ndarray]) -> Figure:
         shares = np.sort(values)[::-1] / values.max()
         axes.plot(np.arange(1, len(shares) + 1), shares, color=hue, lw=1.6, marker="o", markersize=3)
         axes.text(len(shares) + 0.5, shares[-1], name, color=hue, fontsize=TEXT, va="center")
-    axes.set(xlabel="direction, the strongest first", ylabel="how far the step goes", ylim=(0, 1.05))
+    axes.set(xlabel="direction, the strongest first", ylabel="length of the step, longest = 1", ylim=(0, 1.05))
     return figure
 
 

@@ -145,7 +145,8 @@ def _score_axis(axes: Axes) -> None:
 
 def _log_axis(axes: Axes) -> None:
     """A log axis in plain numbers; at most four decades, because a schedule may end near zero."""
-    values = np.concatenate([line.get_ydata() for line in axes.lines if line.get_linestyle() in ("-", ":")])
+    drawn = [line.get_ydata() for line in axes.lines if line.get_linestyle() in ("-", ":")]
+    values = np.concatenate([[], *drawn])  # nothing is drawn yet where a rate was set before the first epoch
     values = values[values > 0]
     if not len(values):
         return

@@ -54,10 +54,13 @@ def pairs(images: Images, labels: Images, dataset: Dataset, titles: Texts = ()) 
     return _grid(_rows(tiles, columns=4), side, dataset)
 
 
-def batch(images: Images, labels: Images, dataset: Dataset, columns: int = 5, width: int = WIDTH) -> Figure:
+def batch(
+    images: Images, labels: Images, dataset: Dataset, columns: int = 5, width: int = WIDTH, titles: Texts = ()
+) -> Figure:
     """Photos uint8 [B,H,W,3] in rows of `columns`, under each its label uint8 [B,H,W]; at most `width` pixels wide."""
     side = min(150, (width - 4) // columns - 4)
-    photos = _rows([(_photo(image, side), "") for image in images], columns)
+    titles = titles or [""] * len(images)
+    photos = _rows([(_photo(image, side), title) for image, title in zip(images, titles, strict=True)], columns)
     maps = _rows([(_fit(colorize(label, dataset), side), "") for label in labels], columns)
     return _grid([row for pair in zip(photos, maps, strict=True) for row in pair], side, dataset, gap=4)
 
@@ -293,6 +296,7 @@ def _grid(
             h, w = picture.shape[:2]  # in the middle of a cell of side x room
             axes = place(figure, gap + column * (side + gap) + (side - w) // 2, y + (room - h) // 2, w, h)
             axes.imshow(picture, interpolation="nearest", aspect="auto")
-            axes.set_axis_off()
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(color=canvas.FAINT, linewidth=0.8)  # where void, which is white, meets the page
             axes.set_title(canvas.shorten(text, side), pad=3, **LABEL)
     return figure

@@ -189,7 +189,7 @@ def confidence(segmenter: Segmenter, photo: np.ndarray, truth: np.ndarray | None
     photo, shape = resize_photo(photo, segmenter.settings.shape), segmenter.settings.shape
     sure, label = (values[0].cpu().numpy() for values in segmenter.logits([photo]).float().softmax(1).max(1))
     label, truth = label.astype(np.uint8), None if truth is None else resize_label(truth, shape)
-    grey = np.repeat(photo.mean(2, keepdims=True).astype(np.uint8), 3, 2)
+    grey = np.repeat((photo.mean(2, keepdims=True) * 0.45 + 120).astype(np.uint8), 3, 2)  # no class is so pale
     threshold = ipywidgets.FloatSlider(0.9, min=0, max=1, step=0.01, description="threshold", continuous_update=False)
 
     def draw() -> Figure:
