@@ -213,7 +213,7 @@ def test_knobs_are_forms():
     """Each is a plain value in one place, with a form for Colab."""
     code = {name: [cell.source for cell in code_cells(read(name))] for name in NAMES}
     found = {name[:2]: re.findall(r"(?m)^([A-Z]+) = \S+  # @param", "\n".join(cells)) for name, cells in code.items()}
-    more = {"01": ["DATASET", "SCALE", "DOWNLOAD"], "04": ["LR", "MORE"], "05": ["PHOTO"]}
+    more = {"01": ["DATASET", "OWN", "SCALE", "DOWNLOAD"], "04": ["START", "LR", "MORE"], "05": ["PHOTO"]}
     assert found == {name[:2]: ["DRIVE", *more.get(name[:2], [])] for name in NAMES}
 
 
