@@ -163,6 +163,7 @@ def test_score_takes_two_folders_or_a_run(tmp_path, capsys):
         assert "give TRUTH_DIR and PREDICTION_DIR, or --run NAME" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_dataset_from_nothing_to_its_scores_without_a_notebook(tmp_path, capsys):
     """prepare, train, score, export on synthetic streets: what the CamVid report's four programs did."""
     assert run("prepare", "--dataset", "camvid", "--scale", "smoke") == 0

@@ -164,6 +164,7 @@ SCRIPT = """if True:
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_saves_its_training_first(tmp_path):
     """Colab's pre-emption, by SIGTERM, in a cell and in the background; and a kernel's restart, by its own exit."""
     pipe = subprocess.PIPE
