@@ -38,7 +38,7 @@ run: $(STAMP) ## run the six notebooks on synthetic faces, into build/ (DATASET=
 	@$(FRESH) --scale "$(or $(call given,SCALE),demo)" $(if $(call given,RELEASE),--release "$(RELEASE)") \
 	  $(if $(call given,DATASET),--dataset "$(DATASET)")
 
-test-fast: $(STAMP) ## run the unit tests of the lesson and its core, about two minutes on 2 cores
+test-fast: $(STAMP) ## run the unit tests of the lesson and its core, under two minutes on 2 cores
 	@unset RELEASE DATASET SCALE && $(PY) -m pytest -m "not slow" $(FAST_TESTS)
 
 test: $(STAMP) lint ## check the code, run all unit tests, the six notebooks as tests, and test-colab
