@@ -81,6 +81,8 @@ def predict_photos(options: argparse.Namespace) -> int:
     A photo that cannot be read is named and left out, and the exit status is 1.
     """
     photos = photo_files.name_photos(options.photos, options.out, options.recursive)
+    if options.colors and any(name.startswith("colors/") for name in photos):
+        raise DataError("a folder of photos is called colors, like the one that --colors writes: rename it")
     segmenter, start = predict.load(options.weights, flip=options.flip), time.perf_counter()
     faults = predict.predict_files(segmenter, photos, options.out)
     for fault in faults.values():

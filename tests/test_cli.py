@@ -128,10 +128,12 @@ def test_files_and_trees_are_predicted_with_their_colours_and_mirror_images(tmp_
 
 
 def test_what_cannot_be_predicted_is_one_line(tmp_path, capsys):
-    save_photo(tmp_path / "in" / "sub" / "a.jpg")
+    save_photo(tmp_path / "in" / "colors" / "a.jpg")
     assert run("predict", tmp_path / "in", tmp_path / "out") == 1
     assert capsys.readouterr().err.startswith("error: no photos in")
-    assert run("predict", tmp_path / "in/sub", tmp_path / "out", "--weights", tmp_path / "none.pt") == 1
+    assert run("predict", "--recursive", "--colors", tmp_path / "in", tmp_path / "out") == 1
+    assert "is called colors" in capsys.readouterr().err
+    assert run("predict", tmp_path / "in/colors", tmp_path / "out", "--weights", tmp_path / "none.pt") == 1
     assert "none.pt: no such file" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         run("predict", tmp_path / "in")
